@@ -1,0 +1,1 @@
+"""Launchers: flags, build, one library call, one result line."""

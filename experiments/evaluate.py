@@ -1,0 +1,60 @@
+"""Scores a saved system, one expert or a fixed topology on a split.
+
+  python -m experiments.evaluate --config=configs/quickstart.py \
+    --system=runs/quickstart/best --split=test
+  ... --expert=NAME   or   --topology=chain   instead of --system
+"""
+
+import json
+
+from absl import flags
+import jax
+
+from jswarm import build, cli, graphs, messages, metrics, stats
+from jswarm.utility import Evaluator
+
+_CONFIG = cli.define_config()
+_SYSTEM = flags.DEFINE_string("system", None, "Folder of a saved system.")
+_EXPERT = flags.DEFINE_string("expert", None, "Name of an expert of the pool.")
+_TOPOLOGY = flags.DEFINE_enum("topology", None, sorted(graphs.TOPOLOGIES),
+                              "Fixed DAG over the pool in its order.")
+_SPLIT = flags.DEFINE_enum("split", "test", ["dev", "test"], "What to score on.")
+_OUT = flags.DEFINE_string("out", None, "JSONL of per-example scores and replies.")
+
+
+def main(argv):
+  del argv
+  given = [f for f in (_SYSTEM, _EXPERT, _TOPOLOGY) if f.value]
+  if len(given) != 1:
+    raise ValueError("give exactly one of --system, --expert, --topology.")
+  evaluator, job = _subject(_CONFIG.value)
+  examples = getattr(evaluator.task, _SPLIT.value)
+  evaluation = evaluator.evaluate([job], examples)[0]
+  if _OUT.value:
+    metrics.write_jsonl(_OUT.value, [
+        {"id": e.id, "score": float(s), "reply": r}
+        for e, s, r in zip(examples, evaluation.scores, evaluation.replies)])
+  print(json.dumps(metrics.clean({
+      given[0].name: given[0].value, "split": _SPLIT.value,
+      **stats.summary(evaluation.scores), "error": evaluation.error})))
+
+
+def _subject(config):
+  """(evaluator, job) of what the flags name."""
+  if _SYSTEM.value:
+    task = build.task(build.resolve(config))
+    found = build.load_system(_SYSTEM.value)
+    return Evaluator(task, found.experts, found.wording,
+                     build.judge(config, task, found.experts)), found.job
+  plan = build.plan(config)
+  names = plan.experts.names
+  if _EXPERT.value and _EXPERT.value not in names:
+    raise ValueError(f"--expert={_EXPERT.value}: the pool has {', '.join(names)}.")
+  job = (messages.single(names.index(_EXPERT.value)) if _EXPERT.value else
+         messages.make_job(graphs.TOPOLOGIES[_TOPOLOGY.value](
+             len(names), jax.random.key(plan.seed))))
+  return Evaluator(plan.task, plan.experts, plan.wording, plan.judge), job
+
+
+if __name__ == "__main__":
+  cli.launch(main, "config")

@@ -1,0 +1,30 @@
+"""Searches the best multi-LLM system; the same command continues a killed run.
+
+  python -m experiments.search --config=configs/quickstart.py --workdir=runs/quickstart
+"""
+
+from absl import flags
+
+from jswarm import build, cli, report, run
+
+_CONFIG = cli.define_config()
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made or continued.")
+
+
+def main(argv):
+  if argv[1:]:
+    raise ValueError(f"unknown arguments {argv[1:]}: fields are set by --config.x.y=.")
+  config = _CONFIG.value
+  progress = cli.Progress(disable=not config.log.progress)
+  plan = build.plan(config, progress=progress)
+  progress.expect(cli.planned_calls(plan))
+  result = run.run(plan, _WORKDIR.value)
+  progress.close()
+  print(report.table(result))
+  print(f"{_WORKDIR.value}/results.json: {result.results['finish_reason']} after"
+        f" {result.results['iterations']} iterations,"
+        f" {result.results['timing']['seconds']:.0f} s.")
+
+
+if __name__ == "__main__":
+  cli.launch(main, "config", "workdir")

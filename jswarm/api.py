@@ -1,0 +1,66 @@
+"""The library: `jswarm.load_pool`, `jswarm.search`, `jswarm.load_system`."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from jswarm import build, engine
+from jswarm import experts as experts_lib
+from jswarm import run as run_lib
+from jswarm.default_config import get_config
+
+
+def load_pool(experts: Sequence[str | Mapping[str, str]], *, base: str = "",
+              dtype: str = "float32", allow_pickle: bool = False) -> experts_lib.Pool:
+  """Loads experts from folders, hub ids or GGUF files.
+
+  Args:
+    experts: each a PEFT adapter, a whole model, "base+adapter", or a dict with
+      `base`, `adapter`, `name`, `revision`.
+    base: the base of adapters that name none.
+    dtype: "float32" or "bfloat16", of the bases on the device.
+    allow_pickle: read .bin files too; they can run code.
+
+  Raises:
+    ValueError: names the file, what was found, what was allowed, what to change.
+  """
+  return experts_lib.load_pool(experts_lib.parse_specs(experts, base),
+                               build.DTYPES[dtype], allow_pickle)
+
+
+def search(pool: experts_lib.Pool,
+           records: Mapping[str, Iterable[Mapping[str, Any]]], *,
+           utility: Callable | str | None = None, workdir: str | None = None,
+           config: Mapping[str, Any] | None = None,
+           progress: Callable[[int, int], None] | None = None) -> run_lib.Result:
+  """Searches for the best multi-LLM system of a pool on records of your own.
+
+  Args:
+    pool: from `load_pool`.
+    records: {"dev": [...], "test": [...]}, each record a dict with `question` and
+      `answer` (or whatever your utility reads); dev steers the search, test is
+      scored once at its end.
+    utility: `(examples, replies) -> scores`, one float an example, larger is
+      better; or "pkg.module:function". Without it the records' kind scores.
+    workdir: where checkpoints and results go, and where a second call continues;
+      None keeps nothing.
+    config: changed fields, {"search.graphs": 6, "task.kind": "exact_match", ...}.
+    progress: called as progress(calls made, calls asked for) after each batch.
+
+  Returns:
+    A `Result`: `.results` (as results.json), `.system`, `.scores`.
+
+  Raises:
+    ValueError: a bad field or record. UtilityBroken: the utility failed five times
+      in a row.
+  """
+  settings = build.override(get_config(), config or {})
+  if utility and settings.task.kind is None and not settings.task.name:
+    settings.task.kind = "custom"
+  serving = build.engine_settings(build.resolve(settings))
+  settings.pool.experts = pool.names
+  plan = build.plan(settings, records=records, utility=utility, progress=progress,
+                    experts=engine.make_experts(pool, serving))
+  return run_lib.run(plan, workdir)
+
+
+load_system = build.load_system

@@ -1,0 +1,210 @@
+"""Configuration -> typed settings and callables: the only reader of ConfigDict, and
+the only place where the search wing meets the model wing.
+
+Cheap checks come first: settings, then data, then adapters, then bases.
+"""
+
+from collections.abc import Callable, Mapping
+import difflib
+import json
+import os
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from jswarm import engine, graphs, messages, pso, run, system, tasks
+from jswarm import experts as experts_lib
+from jswarm.default_config import get_config
+from jswarm.memo import Meter
+from jswarm.sampling import Sampling
+from jswarm.state import Settings
+from jswarm.types import Experts
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def resolve(config: ConfigDict) -> ConfigDict:
+  """A copy in which what "None" leaves to the mode is decided."""
+  config = ConfigDict(config.to_dict())
+  published = config.search.mode == "as_published"
+  by_mode = [
+      (config.graph, "top_p", 0.0 if published else 0.8),
+      (config.graph, "as_published", published),
+      (config.role, "step_decay", 1.0 if published else 0.95),
+      (config.weight, "step_decay", 1.0 if published else 0.95),
+      (config.task, "parser", "as_published" if published else "strict"),
+  ]
+  for section, field, value in by_mode:
+    if section[field] is None:
+      section[field] = value
+  return config
+
+
+def flatten(config: ConfigDict) -> dict[str, Any]:
+  """{"section.field": value}, JSON-able."""
+  flat = {}
+  for name, value in config.items():
+    if isinstance(value, ConfigDict):
+      flat.update({f"{name}.{k}": v for k, v in flatten(value).items()})
+    else:
+      flat[name] = value
+  return json.loads(json.dumps(flat, default=str))
+
+
+def override(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
+  """The config with {"search.graphs": 6, ...}; an unknown field is an error."""
+  config = ConfigDict(config.to_dict())
+  known = flatten(config)
+  for path, value in changes.items():
+    if path not in known:
+      close = difflib.get_close_matches(path, known, 3, 0.5)
+      raise ValueError(f"unknown config field {path!r}"
+                       + (f"; did you mean {', '.join(close)}?" if close else "")
+                       + " All fields stand in jswarm/default_config.py.")
+    section, _, field = path.rpartition(".")
+    (config[section] if section else config)[field] = value
+  return config
+
+
+def swarm_settings(config: ConfigDict) -> Settings:
+  """The search wing's settings from a resolved config."""
+  return Settings(
+      **config.search, graph=graphs.Settings(**config.graph),
+      role=pso.Settings(**config.role), weight=pso.Settings(**config.weight))
+
+
+def wording(config: ConfigDict) -> messages.Wording:
+  return messages.Wording(**config.messages)
+
+
+def engine_settings(config: ConfigDict) -> engine.Settings:
+  fields = {k: v for k, v in config.engine.items() if k != "compile_cache"}
+  return engine.Settings(**fields, space=config.pool.space, seed=config.seed,
+                         sampling=Sampling(**config.generation))
+
+
+def task(config: ConfigDict, records: Any = None,
+         utility: Callable | str | None = None) -> tasks.Task:
+  """The task with its data, validated; `records` instead of files."""
+  c = config.task
+  return tasks.load_task(
+      c.name or None, path=c.path or None, dev_path=c.dev_path or None,
+      test_path=c.test_path or None, records=records, kind=c.kind, parser=c.parser,
+      limit=c.limit, chat=c.chat, dev_size=c.dev_size or None,
+      test_size=c.test_size or None, utility=utility or c.utility or None,
+      allow_overlap=c.allow_overlap, seed=config.seed)
+
+
+def pool(config: ConfigDict) -> experts_lib.Pool:
+  """Loads the pool that the config names."""
+  if config.pool.dtype not in DTYPES:
+    raise ValueError(f"pool.dtype={config.pool.dtype!r}: allowed are"
+                     f" {', '.join(DTYPES)}.")
+  specs = experts_lib.parse_specs(config.pool.experts, config.pool.base)
+  return experts_lib.load_pool(specs, DTYPES[config.pool.dtype],
+                               config.pool.allow_pickle)
+
+
+def plan(config: ConfigDict, *, records: Any = None, utility: Callable | None = None,
+         experts: Experts | None = None,
+         progress: Callable[[int, int], None] | None = None) -> run.Plan:
+  """Everything that `run.run` needs.
+
+  Args:
+    config: complete, as from `get_config`.
+    records: examples from Python instead of files.
+    utility: a function `(examples, replies) -> scores` of your own.
+    experts: a pool that is not to be loaded: a remote endpoint, a test.
+    progress: called as progress(calls made, calls asked for).
+
+  Raises:
+    ValueError: names the field, file or record, what was allowed, what to change.
+  """
+  config = resolve(config)
+  settings, words = swarm_settings(config), wording(config)
+  serving = engine_settings(config)
+  loaded_task = task(config, records, utility)
+  if config.engine.compile_cache:
+    _keep_compiled()
+  if experts is None:
+    experts = engine.make_experts(pool(config), serving)
+  _check_chunks(loaded_task, experts)
+  flat = flatten(config)
+  flat["data.sha256"] = loaded_task.spec.get("sha256", "")
+  return run.Plan(
+      seed=config.seed, task=loaded_task, experts=experts, wording=words,
+      settings=settings, meter=Meter(**config.budget), config=flat,
+      judge=judge(config, loaded_task, experts),
+      every=config.checkpoint.every, keep=config.checkpoint.keep,
+      tensorboard=config.log.tensorboard, baselines=config.log.baselines,
+      progress=progress)
+
+
+def judge(config: ConfigDict, loaded_task: tasks.Task, experts: Experts):
+  """Who rates replies: an expert's index, the `ask` of another model, or None.
+
+  Raises:
+    ValueError: the task needs a judge and the config names none.
+  """
+  name = config.task.judge
+  if not loaded_task.judge:
+    return None
+  if not name:
+    raise ValueError(f"task {loaded_task.name!r} is rated by a judge: set task.judge to"
+                     f" an expert ({', '.join(experts.names)}) or to a model's path.")
+  if name in experts.names:
+    return experts.names.index(name)
+  loaded = experts_lib.load_pool(experts_lib.parse_specs([name]),
+                                 DTYPES[config.pool.dtype])
+  return engine.make_experts(loaded, engine_settings(resolve(config))).ask
+
+
+def load_system(folder: str | os.PathLike, *, base: str = "",
+                dtype: str = "float32") -> system.LoadedSystem:
+  """A saved system, ready to answer.
+
+  Args:
+    folder: the `best` folder of a run, or a copy of it.
+    base: where the base model is now, if not where it was in the search.
+    dtype: of the base on the device.
+
+  Raises:
+    ValueError: a file is missing or was changed, or the base is not there.
+  """
+  description, job = system.read(folder)
+  stored = description["experts"]
+  specs = [_stored_spec(pathlib.Path(folder), name, entry, base)
+           for name, entry in stored.items()]
+  loaded = experts_lib.load_pool(specs, DTYPES[dtype])
+  config = resolve(get_config())
+  return system.LoadedSystem(
+      job, engine.make_experts(loaded, engine_settings(config)),
+      messages.Wording(**description["wording"]), description["limit"],
+      description["chat"], description)
+
+
+def _stored_spec(folder, name, entry, base):
+  path = str(folder / entry["path"])
+  if entry["kind"] == "full":
+    return experts_lib.Spec(name=name, base=path)
+  return experts_lib.Spec(name=name, base=base or entry["base"], adapter=path)
+
+
+def _check_chunks(loaded_task, experts):
+  num = len(experts.names)
+  for example in (*loaded_task.dev, *loaded_task.test):
+    if loaded_task.needs_context and len(example.chunks) < num:
+      raise ValueError(f"{example.where}: {len(example.chunks)} context chunks for"
+                       f" {num} nodes; give one for each expert, or use fewer experts.")
+
+
+def _keep_compiled():
+  """A persistent compile cache: the second start of a search compiles nothing."""
+  if jax.config.jax_compilation_cache_dir is None:
+    folder = pathlib.Path.home() / ".cache" / "jswarm" / "xla"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

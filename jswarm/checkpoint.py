@@ -1,0 +1,98 @@
+"""Saves and restores a search, bit for bit: search state <-> disk (Orbax).
+
+A step holds the arrays of `swarm.State` and a JSON of what lives on the host: the
+replies that are still valid, what was spent, the history. A step is committed as a
+whole or not at all; a process killed inside a save leaves the step before it.
+"""
+
+from collections.abc import Mapping
+import os
+from typing import Any
+
+from absl import logging
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from jswarm.types import PyTree
+
+
+class Checkpoints:
+  """The numbered checkpoints below one folder.
+
+  Args:
+    folder: made when missing.
+    keep: newest steps to keep; at least 2, so that a damaged one has a fallback.
+  """
+
+  def __init__(self, folder: str | os.PathLike, keep: int = 2):
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=max(2, keep), create=True, enable_async_checkpointing=False)
+    self._manager = ocp.CheckpointManager(
+        os.path.abspath(folder), options=options, item_names=("state", "host"))
+
+  def save(self, step: int, state: PyTree, host: Mapping[str, Any]) -> None:
+    """Writes one step; returns when it is committed."""
+    arrays = jax.tree.map(np.asarray, state)
+    self._manager.save(step, args=ocp.args.Composite(
+        state=ocp.args.StandardSave(arrays), host=ocp.args.JsonSave(dict(host))))
+
+  def restore(self, template: PyTree) -> tuple[int, PyTree, dict[str, Any]] | None:
+    """The newest step that can be read: (step, state, host); None if there is none.
+
+    Args:
+      template: a pytree of arrays or `jax.ShapeDtypeStruct`s; Orbax casts to a
+        template's dtype without a word, so dtypes and shapes are checked here.
+
+    Raises:
+      ValueError: checkpoints exist and none can be read; names each and why.
+    """
+    failures = []
+    for step in sorted(self._manager.all_steps(), reverse=True):
+      try:
+        return (step, *self._read(step, template))
+      except Exception as error:  # any damage: fall back to the step before
+        failures.append(f"  step {step}: {type(error).__name__}: {str(error)[:300]}")
+        logging.warning("Checkpoint %d cannot be read, trying the one before:\n%s",
+                        step, failures[-1])
+    if failures:
+      raise ValueError("no checkpoint can be read; use a new workdir, or remove"
+                       f" {self._manager.directory} to start over:\n"
+                       + "\n".join(failures))
+    return None
+
+  def close(self) -> None:
+    self._manager.close()
+
+  def _read(self, step, template):
+    shapes = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(np.shape(x), np.asarray(x).dtype)
+        if not isinstance(x, jax.ShapeDtypeStruct) else x, template)
+    saved = self._manager.item_metadata(step).state
+    _check(saved, shapes, step)
+    cpu = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    placed = jax.tree.map(
+        lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=cpu), shapes)
+    restored = self._manager.restore(step, args=ocp.args.Composite(
+        state=ocp.args.StandardRestore(placed), host=ocp.args.JsonRestore()))
+    return jax.tree.map(jnp.asarray, restored.state), restored.host
+
+
+def _check(saved, shapes, step):
+  """Raises if the step on disk has other leaves than the search expects."""
+  found = {_path(p): (tuple(x.shape), np.dtype(x.dtype))
+           for p, x in jax.tree_util.tree_leaves_with_path(saved)}
+  wanted = {_path(p): (tuple(x.shape), np.dtype(x.dtype))
+            for p, x in jax.tree_util.tree_leaves_with_path(shapes)}
+  if found != wanted:
+    names = sorted(n for n in found.keys() | wanted.keys()
+                   if found.get(n) != wanted.get(n))
+    raise ValueError(f"step {step} holds {names[0]} as {found.get(names[0])}, the"
+                     f" search needs {wanted.get(names[0])} ({len(names)} differ)")
+
+
+def _path(path):
+  """Key path without its spelling: Orbax gives dicts for dataclasses and tuples."""
+  return "/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k))))
+                  for k in path)

@@ -1,0 +1,78 @@
+"""What all launchers share: a config flag, clear errors, the progress bar."""
+
+from collections.abc import Callable
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+from tqdm import tqdm
+
+from jswarm.run import Plan
+from jswarm.utility import UtilityBroken
+
+EXIT_DATA = 65  # sysexits: the input is wrong; what to change stands in the message
+
+
+def define_config() -> flags.FlagHolder:
+  """--config=file.py[:argument], and --config.section.field=value for any field."""
+  return config_flags.DEFINE_config_file(
+      "config", None, "A file of configs/, and :argument where it takes one.",
+      lock_config=True)
+
+
+def launch(main: Callable[[list[str]], None], *required: str) -> None:
+  """Runs `main`; what a user can mend is printed without a traceback."""
+  flags.mark_flags_as_required(list(required))
+  try:
+    app.run(lambda argv: _guard(main, argv), flags_parser=_parse)
+  except KeyboardInterrupt:
+    sys.exit(130)
+
+
+class Progress:
+  """A progress bar over node executions: calls/s, share of calls saved, ETA."""
+
+  def __init__(self, disable: bool):
+    self._bar = tqdm(unit="call", disable=disable, dynamic_ncols=True)
+    self._made = 0
+
+  def expect(self, total: int) -> None:
+    self._bar.total = total
+    self._bar.refresh()
+
+  def __call__(self, made: int, asked: int) -> None:
+    self._made += made
+    self._bar.update(asked)
+    self._bar.set_postfix(made=self._made,
+                          saved=f"{1 - self._made / max(1, self._bar.n):.0%}")
+
+  def close(self) -> None:
+    self._bar.close()
+
+
+def planned_calls(plan: Plan) -> int:
+  """Node executions if patience never ends the search: (T+1)(N+M) n D_dev, the
+  experts alone on dev, and three systems on test."""
+  settings, num = plan.settings, len(plan.experts.names)
+  steps = {"both": settings.graphs + settings.assignments, "role": settings.graphs,
+           "weight": settings.assignments}[settings.steps]
+  dev, test = len(plan.task.dev), len(plan.task.test)
+  return num * ((settings.iterations + 1) * steps * dev + dev + 2 * test) + test
+
+
+def _guard(main, argv):
+  try:
+    main(argv)
+  except (ValueError, UtilityBroken) as error:
+    logging.debug("", exc_info=True)
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(EXIT_DATA)
+
+
+def _parse(argv):
+  """absl's parser; a field that does not exist is one line, not a traceback."""
+  try:
+    return flags.FLAGS(argv)
+  except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+    print(f"error: {' '.join(str(a) for a in error.args)}", file=sys.stderr)
+    sys.exit(EXIT_DATA)

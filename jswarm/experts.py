@@ -1,0 +1,233 @@
+"""The pool of experts: folders, hub ids and GGUF files -> groups that share a base.
+
+Experts whose weights can be mixed form a group: adapters on one base, or full
+models of one architecture and one vocabulary. A pool may hold several groups; an
+expert alone in its group keeps its weights.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import hashlib
+import os
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jswarm import gguf, hf, text
+from jswarm.decoder import DecoderConfig
+from jswarm.types import PyTree
+
+BUILTIN = "builtin:"  # a path inside the package: the pools that ship with it
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spec:
+  """Where one expert comes from.
+
+  Attributes:
+    name: unique in the pool; names files and columns.
+    base: folder, hub id or .gguf file of a whole model.
+    adapter: PEFT folder or hub id on that base; empty: the base itself.
+    revision: of hub ids.
+  """
+
+  name: str
+  base: str
+  adapter: str = ""
+  revision: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+  """Experts that share a base.
+
+  Attributes:
+    kind: "lora" (particles are adapters on `params`) or "full" (particles are
+      whole models, `params` is None).
+    specs, members: the experts, and their indices in the pool.
+    particles: leaves [E, ...]: {"q": {"A": [E, L, D, r], "B": [E, L, r, n]}, ...}
+      in float32, or stacked decoder params.
+  """
+
+  kind: str
+  specs: tuple[Spec, ...]
+  members: tuple[int, ...]
+  config: DecoderConfig
+  tokenizer: Any
+  stops: tuple[int, ...]
+  params: PyTree | None
+  particles: PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+  """All experts of a search, in the order of the nodes."""
+
+  names: tuple[str, ...]
+  groups: tuple[Group, ...]
+
+
+def locate(path: str, revision: str | None = None) -> str:
+  """A local path: `builtin:` names a file of the package, else folder or hub id."""
+  if path.startswith(BUILTIN):
+    return str(pathlib.Path(__file__).parent / "data" / path.removeprefix(BUILTIN))
+  if path.endswith(".gguf") or os.path.isdir(path):
+    return path
+  return str(hf.resolve(path, revision))
+
+
+def parse_specs(experts: Sequence[str | Mapping[str, str]], base: str = "") -> list[Spec]:
+  """Specs from what users write.
+
+  Args:
+    experts: each "adapter folder", "model folder", "base+adapter", or a mapping
+      with `path` or `base`/`adapter`, optional `name` and `revision`.
+    base: base of adapters that name none; without it their own
+      `base_model_name_or_path` is used.
+
+  Raises:
+    ValueError: an empty pool, an unknown key, two experts of one name.
+  """
+  if not experts:
+    raise ValueError("pool.experts is empty: name at least one expert.")
+  specs = [_parse_spec(expert, base) for expert in experts]
+  names = [spec.name for spec in specs]
+  for name in names:
+    if names.count(name) > 1:
+      raise ValueError(f"pool.experts has {names.count(name)} experts named {name!r};"
+                       " give them different `name`s.")
+  return specs
+
+
+def load_pool(specs: Sequence[Spec], dtype=jnp.float32,
+              allow_pickle: bool = False) -> Pool:
+  """Loads every expert once; bases are shared.
+
+  All adapters are read before any base, so that a bad one is found in seconds.
+
+  Raises:
+    ValueError: a file is missing, truncated, of another base or unsupported; the
+      message names it, what was allowed and what to change.
+  """
+  folders = {spec.base: locate(spec.base, spec.revision) for spec in specs}
+  adapters = {
+      spec.name: hf.load_adapter(locate(spec.adapter, spec.revision),
+                                 _config(folders[spec.base]))
+      for spec in specs if spec.adapter}
+  groups, full = [], {}
+  for base in dict.fromkeys(spec.base for spec in specs):
+    members = [i for i, spec in enumerate(specs) if spec.base == base]
+    config, params = _load_base(folders[base], dtype, allow_pickle)
+    tokenizer = text.load_tokenizer(folders[base])
+    _check_vocabulary(tokenizer, config, folders[base])
+    if any(specs[i].adapter for i in members):
+      stops = text.stop_ids(tokenizer, folders[base])
+      particles = _stack_adapters([adapters.get(specs[i].name) for i in members])
+      groups.append(Group("lora", tuple(specs[i] for i in members), tuple(members),
+                          config, tokenizer, stops, params, particles))
+    else:
+      key = (dataclasses.replace(config, max_positions=0), digest(tokenizer))
+      full.setdefault(key, []).append((members, config, tokenizer, folders[base], params))
+  groups += [_full_group(entries, specs) for entries in full.values()]
+  return Pool(tuple(spec.name for spec in specs), tuple(groups))
+
+
+def digest(tokenizer) -> str:
+  """Identifies a vocabulary: two experts that agree on it may be mixed."""
+  vocabulary = sorted(tokenizer.get_vocab().items())
+  return hashlib.sha256(repr(vocabulary).encode()).hexdigest()[:16]
+
+
+def dense_adapter(particles: PyTree, mix: np.ndarray) -> PyTree:
+  """The adapter whose product is sum_e mix[e] * A_e B_e, of rank E * r.
+
+  Args:
+    particles: factors with leaves A [E, L, D, r] and B [E, L, r, n].
+    mix: [E].
+  """
+  def side_by_side(factors):
+    a, b = np.asarray(factors["A"]), np.asarray(factors["B"])
+    b = b * np.asarray(mix)[:, None, None, None]
+    return {"A": np.concatenate(list(a), axis=-1), "B": np.concatenate(list(b), axis=-2)}
+  return {name: side_by_side(factors) for name, factors in particles.items()}
+
+
+def _parse_spec(expert, base):
+  if isinstance(expert, str):
+    expert = {"path": expert}
+  known = {"name", "path", "base", "adapter", "revision"}
+  unknown = set(expert) - known
+  if unknown:
+    raise ValueError(f"pool.experts entry {dict(expert)}: unknown {sorted(unknown)},"
+                     f" allowed are {sorted(known)}.")
+  path, adapter = expert.get("path", ""), expert.get("adapter", "")
+  own_base = expert.get("base", "")
+  if path and "+" in path and not os.path.exists(path):
+    own_base, adapter = path.split("+", 1)
+  elif path:
+    local = locate(path, expert.get("revision"))
+    if os.path.isfile(os.path.join(local, "adapter_config.json")):
+      adapter = path
+      own_base = own_base or base or hf.adapter_base(local)
+    else:
+      own_base = path
+  own_base = own_base or base
+  if not own_base:
+    raise ValueError(f"pool.experts entry {dict(expert)} names no base: set pool.base,"
+                     " or write 'base+adapter'.")
+  name = expert.get("name") or pathlib.PurePath(adapter or own_base).stem
+  return Spec(name=name, base=own_base, adapter=adapter,
+              revision=expert.get("revision") or None)
+
+
+def _config(folder):
+  return gguf.read_config(folder) if folder.endswith(".gguf") else hf.read_config(folder)
+
+
+def _load_base(folder, dtype, allow_pickle):
+  if folder.endswith(".gguf"):
+    return gguf.load_base(folder, dtype)
+  return hf.load_base(folder, dtype, allow_pickle=allow_pickle)
+
+
+def _check_vocabulary(tokenizer, config, folder):
+  size = max(tokenizer.get_vocab().values()) + 1
+  if size > config.vocab:
+    raise ValueError(f"{folder}: its tokenizer has {size} tokens, the model"
+                     f" {config.vocab}: the two do not belong together.")
+
+
+def _stack_adapters(adapters):
+  """Adapters [L, ...] of any targets and ranks -> leaves [E, L, ...], zero-filled.
+
+  A rank padded with zeros, a target an adapter leaves alone and an expert that is
+  the bare base all contribute nothing.
+  """
+  given = [adapter for adapter in adapters if adapter is not None]
+  rank = max(f["A"].shape[-1] for a in given for f in a.values())
+  shapes = {name: (f["A"].shape[:2], f["B"].shape[-1])
+            for a in given for name, f in a.items()}
+  def factors(adapter, name):
+    (layers, width), out = shapes[name]
+    a = np.zeros((layers, width, rank), np.float32)
+    b = np.zeros((layers, rank, out), np.float32)
+    if adapter and name in adapter:
+      r = adapter[name]["A"].shape[-1]
+      a[..., :r], b[:, :r] = adapter[name]["A"], adapter[name]["B"]
+    return a, b
+  stacked = {name: [factors(adapter, name) for adapter in adapters] for name in shapes}
+  return {name: {"A": jnp.asarray(np.stack([a for a, _ in pairs])),
+                 "B": jnp.asarray(np.stack([b for _, b in pairs]))}
+          for name, pairs in sorted(stacked.items())}
+
+
+def _full_group(entries, specs):
+  members = tuple(i for entry in entries for i in entry[0])
+  _, config, tokenizer, folder, _ = entries[0]
+  params = [entry[-1] for entry in entries]
+  particles = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
+  return Group("full", tuple(specs[i] for i in members), members, config, tokenizer,
+               text.stop_ids(tokenizer, folder), None, particles)

@@ -1,0 +1,119 @@
+"""Asks each identical call once: messages -> memo -> the pool's `ask`.
+
+A call is (weights of the expert, prompt, limit, chat). The weights enter by the
+digest of their bytes, so an entry can never answer for other weights. Replies
+outlive an evaluation: what the weight-step asked on the same weights is there for
+the next role-step.
+"""
+
+from collections.abc import Sequence
+import hashlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from jswarm.types import Experts, PyTree, Reply, Request
+
+
+class Budget(Exception):
+  """A limit of calls, tokens or seconds is reached; `.reason` says which."""
+
+  def __init__(self, reason: str):
+    super().__init__(reason)
+    self.reason = reason
+
+
+class Meter:
+  """What a search has spent, and its limits (0: none).
+
+  Attributes:
+    calls: node executions asked for; made: those that reached a model;
+    prompt_tokens, new_tokens: of the calls that were made; seconds: asking.
+  """
+
+  FIELDS = ("calls", "made", "prompt_tokens", "new_tokens")
+
+  def __init__(self, calls: int = 0, tokens: int = 0, seconds: float = 0.0):
+    self.limits = {"calls": calls, "tokens": tokens, "seconds": seconds}
+    self.spent = dict.fromkeys(self.FIELDS, 0)
+    self.seconds = 0.0
+    self.armed = True  # the final test is never cut short
+
+  def check(self) -> None:
+    """Raises `Budget` when a limit is reached."""
+    spent = {"calls": self.spent["made"],
+             "tokens": self.spent["prompt_tokens"] + self.spent["new_tokens"],
+             "seconds": self.seconds}
+    for name, limit in self.limits.items():
+      if self.armed and limit and spent[name] >= limit:
+        raise Budget(f"budget:{name}")
+
+
+def versions(experts: Experts, weights: tuple[PyTree, ...]) -> list[str]:
+  """A digest for each expert of the weights that it answers with."""
+  digests = [hashlib.sha256(name.encode()).hexdigest()[:24] for name in experts.names]
+  for members, group in zip(experts.groups, weights, strict=True):
+    leaves = [(jax.tree_util.keystr(path), np.asarray(leaf))
+              for path, leaf in jax.tree_util.tree_leaves_with_path(group)]
+    for i, expert in enumerate(members):
+      digest = hashlib.sha256(experts.names[expert].encode())
+      for path, leaf in leaves:
+        digest.update(f"{path}{leaf.shape}{leaf.dtype}".encode())
+        digest.update(np.ascontiguousarray(leaf[i]).tobytes())
+      digests[expert] = digest.hexdigest()[:24]
+  return digests
+
+
+class Memo:
+  """A pool whose `ask` shares identical calls. `experts` is the wrapped record."""
+
+  def __init__(self, experts: Experts, meter: Meter, clock=None, on_made=None):
+    self._inner = experts
+    self._meter = meter
+    self._clock = clock or (lambda: 0.0)
+    self._on_made = on_made or (lambda made, asked: None)
+    self._replies: dict[str, Reply] = {}
+    self._versions = versions(experts, experts.weights)
+    self.experts = experts._replace(ask=self.ask, install=self.install)
+
+  def install(self, weights: tuple[PyTree, ...]) -> None:
+    """Installs weights and forgets the replies of weights that are gone."""
+    self._inner.install(weights)
+    self._versions = versions(self._inner, weights)
+
+  def forget(self) -> None:
+    """Drops the replies of all weights but the installed ones."""
+    held = set(self._versions)
+    self._replies = {key: reply for key, reply in self._replies.items()
+                     if key.split(":", 1)[0] in held}
+
+  def ask(self, requests: Sequence[Request]) -> list[Reply]:
+    """Replies in order; raises `Budget` before a call that has no budget left."""
+    keys = [self._key(request) for request in requests]
+    new = {key: request for key, request in zip(keys, requests)
+           if key not in self._replies}
+    if new:
+      self._meter.check()
+      start = self._clock()
+      made = self._inner.ask(list(new.values()))
+      self._meter.seconds += self._clock() - start
+      self._replies.update(zip(new, made))
+      self._meter.spent["made"] += len(made)
+      self._meter.spent["prompt_tokens"] += sum(r.prompt_tokens for r in made)
+      self._meter.spent["new_tokens"] += sum(r.new_tokens for r in made)
+    self._meter.spent["calls"] += len(requests)
+    self._on_made(len(new), len(requests))
+    return [self._replies[key] for key in keys]
+
+  def state(self) -> dict[str, Any]:
+    """Everything that a bit-exact resume needs, JSON-able."""
+    return {key: list(reply) for key, reply in self._replies.items()}
+
+  def restore(self, state: dict[str, Any]) -> None:
+    self._replies = {key: Reply(*reply) for key, reply in state.items()}
+
+  def _key(self, request: Request) -> str:
+    text = f"{request.limit}|{request.chat}|{request.prompt}"
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return f"{self._versions[request.expert]}:{digest}"

@@ -1,0 +1,273 @@
+"""The search: role-step and weight-step in turn (the paper's Algorithm 1 and 2).
+
+    start -> State -> (role_step -> weight_step) -> State -> ...
+
+A step returns `(state, info)` and logs nothing. Everything a bit-exact resume
+needs is in `State`; keys are folded from (seed, iteration, step), never stored.
+
+Two modes. `as_published` follows the public code: the weight-step runs on the best
+graph of the iteration, assignments are redrawn every time and scores that were
+measured on different graphs are compared. `fixed` compares only what is comparable:
+the weight-step runs on the best graph found, its bests are scored anew whenever
+that graph changes, and the best graph is scored anew on the weights of the moment.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jswarm import contribution, graphs, messages, pso
+from jswarm.state import Graph, Settings, State, System, moves_weights
+from jswarm.types import Experts
+from jswarm.utility import Evaluation, Evaluator
+
+class Info(NamedTuple):
+  """What a step did: numbers for the log, and every evaluation behind them."""
+
+  step: str
+  metrics: dict[str, Any]
+  evaluations: list[tuple[str, Evaluation]]
+
+
+class Problem(NamedTuple):
+  """What is searched: the pool and the examples that score a system."""
+
+  experts: Experts
+  evaluator: Evaluator
+  examples: Sequence[Any]
+
+
+_ask = jax.jit(pso.ask, static_argnums=2)
+_tell = jax.jit(pso.tell)
+
+
+def start(key: jax.Array, problem: Problem,
+          settings: Settings) -> tuple[State, list[Info]]:
+  """Scores G random graphs and the experts as they are; iteration 0."""
+  num = len(problem.experts.names)
+  weights = problem.experts.weights
+  graph_key, decode_key, role_key, assign_key, weight_key = jax.random.split(
+      jax.random.fold_in(key, 0), 5)
+  problem.experts.install(weights)
+  adjacency = graphs.init_adjacency(graph_key, settings.graphs, num)
+  swarm = _decode(decode_key, adjacency, settings)
+  utility, evaluations = _score(problem, _jobs(swarm))
+  infos = [_info("role", utility, "graph", evaluations)]
+  top = int(_argmax(utility))
+  system = System(
+      graph=_pick(swarm, top), assignment=jnp.arange(num, dtype=jnp.int32),
+      weights=weights, utility=jnp.float32(utility[top]), iteration=jnp.int32(0),
+      step=jnp.int32(0))
+  assignments = contribution.draw_assignments(
+      assign_key, settings.assignments, num, num)
+  swarms = ()
+  if moves_weights(problem.experts, settings):
+    jfk, info, _ = _score_weights(problem, system.graph, assignments)
+    swarms = tuple(
+        pso.start(jax.random.fold_in(weight_key, g), group, jfk[jnp.asarray(members)],
+                  settings.weight)
+        for g, (members, group) in enumerate(zip(problem.experts.groups, weights)))
+    infos.append(info)
+  state = State(
+      iteration=jnp.int32(0), stalled=jnp.int32(0),
+      role=pso.start(role_key, adjacency, jnp.asarray(utility), settings.role),
+      weight=swarms, swarm_best=system.graph, reference=system.graph,
+      assignments=assignments, best=system, initial=system)
+  return state, infos
+
+
+def iterate(key: jax.Array, state: State, problem: Problem,
+            settings: Settings) -> tuple[State, list[Info]]:
+  """One iteration: role-step, then weight-step, as `settings.steps` says."""
+  t = int(state.iteration) + 1
+  key = jax.random.fold_in(key, t)
+  before = float(state.best.utility)
+  infos = []
+  problem.experts.install(_weights(state, problem))
+  latest = state.reference
+  if settings.steps != "weight":
+    state, latest, info = role_step(jax.random.fold_in(key, 0), state, problem, settings)
+    infos.append(info)
+  if moves_weights(problem.experts, settings):
+    state, info = weight_step(
+        jax.random.fold_in(key, 1), state, latest, problem, settings)
+    infos.append(info)
+  scored = any(info.evaluations for info in infos)
+  improved = not float(state.best.utility) <= before  # also when it was missing
+  improved &= bool(np.isfinite(state.best.utility))
+  stalled = jnp.where(improved, 0, state.stalled + int(scored))
+  return state.replace(iteration=jnp.int32(t), stalled=stalled.astype(jnp.int32)), infos
+
+
+def exhausted(state: State, settings: Settings) -> bool:
+  """Has the search stalled? `fixed` watches the best system, the public code the
+  role swarm's best alone (its weight-step cannot keep a search alive)."""
+  if settings.mode == "as_published" and settings.steps != "weight":
+    return bool(pso.exhausted(state.role, settings.role))
+  return int(state.stalled) >= settings.role.patience
+
+
+def role_step(key, state: State, problem: Problem, settings: Settings):
+  """Moves and scores the G graphs. Returns (state, best graph of the step, info)."""
+  t = int(state.iteration) + 1
+  move_key, decode_key, drop_key = jax.random.split(key, 3)
+  role = _ask(move_key, state.role, settings.role)
+  swarm = _decode(decode_key, role.position, settings)
+  scored = np.asarray(pso.draw_scored(drop_key, settings.graphs, settings.role))
+  jobs = [job for job, s in zip(_jobs(swarm), scored) if s]
+  again = settings.mode == "fixed" and len(jobs) > 0
+  if again:  # the weights have moved since: what is the best graph worth today?
+    jobs.append(messages.make_job(state.swarm_best.dag))
+  values, evaluations = _score(problem, jobs)
+  old, old_value = state.swarm_best, values[-1] if again else np.nan
+  if np.isfinite(old_value):
+    role = role.replace(swarm_best_utility=jnp.float32(old_value))
+  utility = np.full(settings.graphs, np.nan, np.float32)
+  utility[scored] = values[:int(scored.sum())]
+  top = int(_argmax(utility))
+  latest = _pick(swarm, top) if np.isfinite(utility[top]) else old
+  better = utility[top] > float(role.swarm_best_utility)
+  role = _tell(role, jnp.asarray(utility), jnp.asarray(scored))
+  state = state.replace(role=role, swarm_best=latest if better else old)
+  identity = jnp.arange(len(problem.experts.names), dtype=jnp.int32)
+  weights = _weights(state, problem)
+  for value, graph in ((utility[top], latest), (old_value, old)):
+    state = _keep(state, value, graph, identity, weights, t, 0)
+  return state, latest, _info("role", utility, "graph", evaluations,
+                              best_now=float(role.swarm_best_utility))
+
+
+def weight_step(key, state: State, latest: Graph, problem: Problem,
+                settings: Settings):
+  """Moves the experts' weights and credits each by its JFK-score.
+
+  `latest` is the best graph of this iteration's role-step. Returns (state, info).
+  """
+  t = int(state.iteration) + 1
+  move_key, assign_key, drop_key = jax.random.split(key, 3)
+  num = len(problem.experts.names)
+  reference = state.swarm_best if settings.mode == "fixed" else latest
+  changed = settings.mode == "as_published" or not np.array_equal(
+      reference.dag.edges, state.reference.dag.edges)
+  if changed:
+    state = state.replace(reference=reference, assignments=contribution.draw_assignments(
+        assign_key, settings.assignments, num, num))
+  evaluations = []
+  if changed and settings.mode == "fixed":
+    # Utilities of another graph say nothing on this one.
+    state, evaluations = _rescore(state, problem)
+  swarms, repaired = [], 0
+  for g, swarm in enumerate(state.weight):
+    swarm, count = pso.repair(_ask(jax.random.fold_in(move_key, g), swarm,
+                                   settings.weight))
+    swarms.append(swarm)
+    repaired += int(count)
+  state = state.replace(weight=tuple(swarms))
+  weights = _weights(state, problem)
+  problem.experts.install(weights)
+  scored = np.asarray(pso.draw_scored(drop_key, settings.assignments, settings.weight))
+  jfk, info, utility = _score_weights(
+      problem, reference, state.assignments, scored,
+      identity=settings.mode == "fixed" and bool(scored.any()))
+  state = state.replace(weight=tuple(
+      _tell(swarm, jfk[jnp.asarray(members)],
+            jnp.isfinite(jfk[jnp.asarray(members)]))
+      for swarm, members in zip(state.weight, problem.experts.groups)))
+  identity = jnp.arange(num, dtype=jnp.int32)
+  candidates = [(utility[-1], identity)] if len(utility) > settings.assignments else []
+  if settings.keep_assignments:
+    candidates += list(zip(utility, state.assignments))
+  for value, assignment in candidates:
+    state = _keep(state, value, reference, assignment, weights, t, 1)
+  info.metrics.update(repaired=repaired, rescored=len(evaluations))
+  return state, info._replace(evaluations=info.evaluations + evaluations)
+
+
+def _rescore(state, problem):
+  """Measures the personal bests, as one pool, on the new reference graph."""
+  bests = tuple(swarm.best_position for swarm in state.weight)
+  problem.experts.install(bests)
+  jfk, info, _ = _score_weights(problem, state.reference, state.assignments)
+  swarms = tuple(
+      pso.rescore(swarm, jfk[jnp.asarray(members)])
+      for swarm, members in zip(state.weight, problem.experts.groups))
+  renamed = [(f"best_{name}", e) for name, e in info.evaluations]
+  return state.replace(weight=swarms), renamed
+
+
+def _score_weights(problem, graph, assignments, scored=None, identity=False):
+  """(JFK [E], info, utility [A (+1 with identity)]) of the installed weights."""
+  num = len(problem.experts.names)
+  keep = np.ones(len(assignments), bool) if scored is None else scored
+  jobs = [messages.make_job(graph.dag, z) for z, s in zip(np.asarray(assignments), keep) if s]
+  if identity:
+    jobs.append(messages.make_job(graph.dag))
+  values, evaluations = _score(problem, jobs)
+  utility = np.full(len(assignments) + identity, np.nan, np.float32)
+  utility[:len(assignments)][keep] = values[:int(keep.sum())]
+  if identity:
+    utility[-1] = values[-1]
+  credited = jnp.asarray(utility[:len(assignments)])
+  jfk = contribution.jfk_score(assignments, credited, num)
+  noise = contribution.jfk_noise(assignments, credited, jfk)
+  info = _info("weight", utility, "assignment", evaluations,
+               jfk=np.asarray(jfk).tolist(), jfk_noise=float(noise))
+  return jfk, info, utility
+
+
+def _score(problem, jobs):
+  """(utility float32 [len(jobs)], [Evaluation])."""
+  if not jobs:
+    return np.zeros(0, np.float32), []
+  evaluations = problem.evaluator.evaluate(jobs, problem.examples)
+  return np.array([e.utility for e in evaluations], np.float32), evaluations
+
+
+def _keep(state, value, graph, assignment, weights, t, step):
+  """The state whose best system is this one, if it is strictly better."""
+  # `not >` so that a search whose first evaluations failed can still find a best.
+  if not np.isfinite(value) or float(value) <= float(state.best.utility):
+    return state
+  return state.replace(best=System(
+      graph=graph, assignment=jnp.asarray(assignment, jnp.int32),
+      weights=weights, utility=jnp.float32(value), iteration=jnp.int32(t),
+      step=jnp.int32(step)))
+
+
+def _decode(key, adjacency, settings) -> Graph:
+  """A batched `Graph` [G]; the key of graph g is folded from g."""
+  graphs.check_adjacency(adjacency)
+  keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(adjacency)))
+  return Graph(adjacency, graphs.decode_swarm(adjacency, keys, settings.graph))
+
+
+def _jobs(swarm: Graph):
+  dags = jax.tree.map(np.asarray, swarm.dag)
+  return [messages.make_job(_pick(dags, g)) for g in range(len(dags.end))]
+
+
+def _pick(tree, index):
+  return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def _argmax(utility):
+  """Index of the largest that is not missing; 0 if all are."""
+  return np.argmax(np.where(np.isnan(utility), -np.inf, utility))
+
+
+def _weights(state, problem):
+  if not state.weight:
+    return problem.experts.weights
+  return tuple(swarm.position for swarm in state.weight)
+
+
+def _info(step, utility, what, evaluations, **metrics):
+  known = np.asarray(utility)[~np.isnan(utility)]
+  summary = {"mean": float(known.mean()), "max": float(known.max()),
+             "min": float(known.min())} if len(known) else {}
+  return Info(step, {"failed": sum(bool(e.error) for e in evaluations), **summary,
+                     **metrics},
+              [(f"{what}_{i}", e) for i, e in enumerate(evaluations)])

@@ -1,0 +1,188 @@
+"""Files and Python objects -> records with the place where each was found.
+
+Three forms: one JSON {"dev": [...], "test": [...]}, a JSON list, or JSONL with one
+record a line; the same as Python objects. Nothing is judged here but the form.
+"""
+
+from collections.abc import Iterable, Mapping
+import json
+import os
+import re
+from typing import Any, NamedTuple
+
+SPLITS = {"dev": "dev", "validation": "dev", "test": "test"}
+_SKIP = re.compile(r"[ \t\r\n]*")
+
+
+class Found(NamedTuple):
+  """A record, not yet checked, and its place."""
+
+  record: Any
+  where: str
+
+
+class Tables(NamedTuple):
+  """What a source holds.
+
+  Attributes:
+    rows: split -> records; the key "" where the source says no splits.
+    in_context: the solved examples that a published file may carry.
+  """
+
+  rows: dict[str, list[Found]]
+  in_context: str = ""
+
+
+def read_file(path: str | os.PathLike, problems: list[str]) -> Tables:
+  """Reads JSON, or JSONL if the name ends in .jsonl or .ndjson.
+
+  Whatever is wrong is appended to `problems`, with its line.
+  """
+  name = os.fspath(path)
+  try:
+    with open(name, "rb") as file:
+      raw = file.read()
+  except OSError as error:
+    problems.append(f"{name}: cannot be read ({error.strerror}); allowed is a JSON or"
+                    " JSONL file; correct the path.")
+    return Tables({})
+  if name.endswith((".jsonl", ".ndjson")):
+    return Tables({"": _lines(raw, name, problems)})
+  return _json(raw, name, problems)
+
+
+def from_objects(records: Any, problems: list[str]) -> Tables:
+  """{"dev": records, "test": records} or an iterable of records."""
+  if isinstance(records, Mapping):
+    return _tables(records, "records", {}, problems)
+  if isinstance(records, (str, bytes)) or not isinstance(records, Iterable):
+    problems.append(f"records: is a {type(records).__name__}; allowed is a list of"
+                    " records, or {\"dev\": list, \"test\": list}; a file goes into"
+                    " path.")
+    return Tables({})
+  return Tables({"": _named(records, "records", "", ())})
+
+
+def _lines(raw: bytes, name: str, problems: list[str]) -> list[Found]:
+  rows = []
+  for line, piece in enumerate(raw.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+    text = _decoded(piece, name, line, problems)
+    if text is None or not text.strip():
+      continue
+    try:
+      rows.append(Found(json.loads(text), f"{name}:{line}"))
+    except (ValueError, RecursionError) as error:
+      problems.append(f"{name}:{line}: is not JSON ({_reason(error)}); allowed is one"
+                      " record a line; correct the line.")
+  return rows
+
+
+def _json(raw: bytes, name: str, problems: list[str]) -> Tables:
+  text = _decoded(raw.removeprefix(b"\xef\xbb\xbf"), name, 1, problems)
+  if text is None:
+    return Tables({})
+  try:
+    value = json.loads(text)
+  except (ValueError, RecursionError) as error:
+    where = f"{name}:{error.lineno}" if isinstance(error, json.JSONDecodeError) else name
+    problems.append(f"{where}: is not JSON ({_reason(error)}); allowed is one JSON"
+                    " value; correct it, or name the file .jsonl if it has one record"
+                    " a line.")
+    return Tables({})
+  offsets = _offsets(text)
+  if isinstance(value, list):
+    return Tables({"": _named(value, name, "", _line_numbers(text, offsets[""]))})
+  lines = {key: _line_numbers(text, at) for key, at in offsets.items()}
+  return _tables(value, name, lines, problems)
+
+
+def _tables(value: Any, name: str, lines: Mapping[str, list[int]],
+            problems: list[str]) -> Tables:
+  """Tables of an object with splits."""
+  if not isinstance(value, Mapping) or not any(split in value for split in SPLITS):
+    found = (f"an object with the keys {', '.join(map(repr, list(value)[:8])) or 'none'}"
+             if isinstance(value, Mapping) else f"a {type(value).__name__}")
+    problems.append(f"{name}: holds {found}; allowed is a list of records, or an"
+                    " object with the lists \"dev\" and \"test\"; change the file.")
+    return Tables({})
+  rows = {}
+  for key in (key for key in SPLITS if key in value):
+    records = value[key]
+    if isinstance(records, (str, bytes, Mapping)) or not isinstance(records, Iterable):
+      problems.append(f"{name} {key}: is a {type(records).__name__}; allowed is a list"
+                      " of records; change the file.")
+    else:
+      rows.setdefault(SPLITS[key], _named(records, name, key, lines.get(key, ())))
+  in_context = value.get("icl_prompt") or ""
+  if not isinstance(in_context, str):
+    problems.append(f"{name} icl_prompt: is a {type(in_context).__name__}; allowed is"
+                    " text; correct it.")
+    in_context = ""
+  return Tables(rows, in_context)
+
+
+def _named(records: Iterable, name: str, split: str, lines: Iterable[int]) -> list[Found]:
+  """Records with "name:line" where every record has its own line, else an index."""
+  records, lines = list(records), list(lines)
+  if lines and len(set(lines)) == len(lines) == len(records):
+    return [Found(r, f"{name}:{line}") for r, line in zip(records, lines)]
+  gap = " " if split else ""
+  return [Found(r, f"{name}{gap}{split}[{k}]") for k, r in enumerate(records)]
+
+
+def _decoded(raw: bytes, name: str, line: int, problems: list[str]) -> str | None:
+  """Text of bytes that start at `line` of the file."""
+  try:
+    return raw.decode("utf-8")
+  except UnicodeDecodeError as error:
+    line += raw.count(b"\n", 0, error.start)
+    problems.append(f"{name}:{line}: byte 0x{raw[error.start]:02x} is not UTF-8;"
+                    " allowed is UTF-8 text; save the file as UTF-8.")
+    return None
+
+
+def _reason(error: Exception) -> str:
+  if isinstance(error, json.JSONDecodeError):
+    return f"{error.msg}, column {error.colno}"
+  return "nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+def _offsets(text: str) -> dict[str, list[int]]:
+  """Where each record of each top-level list starts, in a text known to be JSON."""
+  at = _SKIP.match(text).end()
+  if text[at] == "[":
+    return {"": _elements(text, at)[0]}
+  offsets = {}
+  decode = json.JSONDecoder().raw_decode
+  at = _SKIP.match(text, at + 1).end() if text[at] == "{" else len(text)
+  while text[at:at + 1] == '"':
+    key, at = decode(text, at)
+    at = _SKIP.match(text, _SKIP.match(text, at).end() + 1).end()  # past the colon
+    if text[at] == "[":
+      offsets[key], at = _elements(text, at)
+    else:
+      at = decode(text, at)[1]
+    at = _SKIP.match(text, at).end()
+    at = _SKIP.match(text, at + (text[at] == ",")).end()
+  return offsets
+
+
+def _elements(text: str, at: int) -> tuple[list[int], int]:
+  """Offsets of the elements of the list at `at`, and the offset behind it."""
+  offsets = []
+  decode = json.JSONDecoder().raw_decode
+  at = _SKIP.match(text, at + 1).end()
+  while text[at] != "]":
+    offsets.append(at)
+    at = _SKIP.match(text, decode(text, at)[1]).end()
+    at = _SKIP.match(text, at + (text[at] == ",")).end()
+  return offsets, at + 1
+
+
+def _line_numbers(text: str, offsets: Iterable[int]) -> list[int]:
+  lines, line, past = [], 1, 0
+  for at in offsets:
+    line += text.count("\n", past, at)
+    past = at
+    lines.append(line)
+  return lines
