@@ -35,7 +35,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
       (config.graph, "as_published", published),
       (config.role, "step_decay", 1.0 if published else 0.95),
       (config.weight, "step_decay", 1.0 if published else 0.95),
-      (config.task, "parser", "as_published" if published else "strict"),
+      (config.task, "parser", _parser(config.task, published)),
   ]
   for section, field, value in by_mode:
     if section[field] is None:
@@ -95,7 +95,8 @@ def task(config: ConfigDict, records: Any = None,
       test_path=c.test_path or None, records=records, kind=c.kind, parser=c.parser,
       limit=c.limit, chat=c.chat, dev_size=c.dev_size or None,
       test_size=c.test_size or None, utility=utility or c.utility or None,
-      allow_overlap=c.allow_overlap, seed=config.seed)
+      allow_overlap=c.allow_overlap, seed=config.seed,
+      min_chunks=max(1, len(config.pool.experts)))
 
 
 def pool(config: ConfigDict) -> experts_lib.Pool:
@@ -131,9 +132,10 @@ def plan(config: ConfigDict, *, records: Any = None, utility: Callable | None = 
     _keep_compiled()
   if experts is None:
     experts = engine.make_experts(pool(config), serving)
-  _check_chunks(loaded_task, experts)
   flat = flatten(config)
-  flat["data.sha256"] = loaded_task.spec.get("sha256", "")
+  flat.update({f"data.{split}": digest
+               for split, digest in loaded_task.spec["sha256"].items()})
+  flat["data.prompts"] = loaded_task.spec["prompts_sha256"]
   return run.Plan(
       seed=config.seed, task=loaded_task, experts=experts, wording=words,
       settings=settings, meter=Meter(**config.budget), config=flat,
@@ -193,12 +195,12 @@ def _stored_spec(folder, name, entry, base):
   return experts_lib.Spec(name=name, base=base or entry["base"], adapter=path)
 
 
-def _check_chunks(loaded_task, experts):
-  num = len(experts.names)
-  for example in (*loaded_task.dev, *loaded_task.test):
-    if loaded_task.needs_context and len(example.chunks) < num:
-      raise ValueError(f"{example.where}: {len(example.chunks)} context chunks for"
-                       f" {num} nodes; give one for each expert, or use fewer experts.")
+def _parser(task_config, published):
+  """The published parser where the mode asks for it and the kind has one."""
+  known = tasks.TASKS.get(task_config.name)
+  kind = task_config.kind or (known.kind if known else "custom")
+  has = kind in tasks.KINDS and "as_published" in tasks.KINDS[kind].parsers
+  return "as_published" if published and has else "strict"
 
 
 def _keep_compiled():

@@ -30,7 +30,9 @@ class Checkpoints:
     options = ocp.CheckpointManagerOptions(
         max_to_keep=max(2, keep), create=True, enable_async_checkpointing=False)
     self._manager = ocp.CheckpointManager(
-        os.path.abspath(folder), options=options, item_names=("state", "host"))
+        os.path.abspath(folder), options=options,
+        item_handlers={"state": ocp.StandardCheckpointHandler(),
+                       "host": ocp.JsonCheckpointHandler()})
 
   def save(self, step: int, state: PyTree, host: Mapping[str, Any]) -> None:
     """Writes one step; returns when it is committed."""

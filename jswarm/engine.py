@@ -110,9 +110,10 @@ class _Served:
       self._models = [None] * len(group.members)
       self._particles = particles
     elif self._dense:
-      self._adapters, self._mix = group.particles, np.asarray(particles["mix"])
+      self._adapters, self._mix = self._pack(group.particles), np.asarray(particles["mix"])
     else:
-      self._adapters, self._mix = particles, np.eye(len(group.members), dtype=np.float32)
+      self._adapters, self._mix = self._pack(particles), np.eye(
+          len(group.members), dtype=np.float32)
 
   def room(self, limit: int) -> int:
     context = self.group.config.max_positions - limit
@@ -190,6 +191,11 @@ class _Served:
     if jax.default_backend() == "cpu":
       params = decoder_lib.unstack(params)
     return jax.tree.map(jnp.asarray, params)
+
+  def _pack(self, particles):
+    # Once an update, not once a batch.
+    return decoder_lib.pack(particles, self._params["embed"].dtype,
+                            decoder_lib.is_unstacked(self._params))
 
   def _seed(self, request):
     """Of the row's draws: a function of the request, never of the batch."""

@@ -17,8 +17,9 @@ def table(result: Result) -> str:
       lines.append(f"{label:<20} {_number(row['score'])} {_number(row['stderr'])}"
                    f" {row['n']:>5}")
   paired = result.results["system_vs_best_single"]
-  lines.append(f"found - best single: {paired['difference']:+.4f}, 95 % interval"
-               f" [{paired['low']:+.4f}, {paired['high']:+.4f}], p = {paired['p']:.4f}")
+  if paired:
+    lines.append(f"found - best single: {paired['difference']:+.4f}, 95 % interval"
+                 f" [{paired['low']:+.4f}, {paired['high']:+.4f}], p = {paired['p']:.4f}")
   return "\n".join(lines)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from jswarm import graphs, messages, stats, swarm, system
 from jswarm.checkpoint import Checkpoints
 from jswarm.state import Settings, State, System, blank
-from jswarm.memo import Budget, Memo, Meter
+from jswarm.memo import Budget, Memo, Meter, versions
 from jswarm.metrics import Log, write_json, write_jsonl
 from jswarm.tasks.base import Task
 from jswarm.types import Experts
@@ -82,7 +82,8 @@ def run(plan: Plan, workdir: str | None) -> Result:
   began = plan.clock()
   folder = pathlib.Path(workdir) if workdir else None
   if folder:
-    claim(folder, plan.config)
+    claim(folder, {**plan.config, "pool.versions": versions(
+        plan.experts, plan.experts.weights)})
   memo = Memo(plan.experts, plan.meter, plan.clock, plan.progress)
   evaluator = Evaluator(plan.task, memo.experts, plan.wording, plan.judge)
   evaluator.check_room()
@@ -246,25 +247,35 @@ def _finish(plan, problem, state, history, singles, reason):
   }
   if plan.baselines:
     contenders |= {name: (initial, job) for name, job in _topologies(plan).items()}
-  scores = {}
+  tested = {}
   for name, (weights, job) in contenders.items():
     experts.install(weights)
-    scores[name] = evaluator.evaluate([job], plan.task.test)[0].scores
+    tested[name] = evaluator.evaluate([job], plan.task.test)[0]
+  scores = {name: evaluation.scores for name, evaluation in tested.items()}
   results = {
       "schema_version": 1, "task": plan.task.spec, "seed": plan.seed,
       "finish_reason": reason, "iterations": int(state.iteration),
       "dev": {"system": float(state.best.utility),
               "initial": float(state.initial.utility),
               "best_single": singles[best_single]},
-      "test": {name: stats.summary(s) for name, s in scores.items()},
+      "test": {name: {**stats.summary(e.scores), **({"error": e.error} if e.error
+                                                    else {})}
+               for name, e in tested.items()},
       "best_single": best_single, "singles_dev": singles,
-      "system_vs_best_single": stats.paired_bootstrap(
-          scores["system"], scores["best_single"], seed=plan.seed),
+      "system_vs_best_single": _compare(scores["system"], scores["best_single"],
+                                        plan.seed),
       "system": system.describe(state.best, experts.names),
       "spend": dict(plan.meter.spent), "failures": evaluator.failed,
       "history": history,
   }
   return Result(results, state.best, state, scores)
+
+
+def _compare(a, b, seed):
+  """The paired bootstrap; None where a failed test leaves nothing to compare."""
+  if not np.isfinite(a - b).any():
+    return None
+  return stats.paired_bootstrap(a, b, seed=seed)
 
 
 def _topologies(plan):

@@ -40,8 +40,10 @@ class Problem(NamedTuple):
   examples: Sequence[Any]
 
 
+_start = jax.jit(pso.start, static_argnums=3)
 _ask = jax.jit(pso.ask, static_argnums=2)
 _tell = jax.jit(pso.tell)
+_rescored = jax.jit(pso.rescore)
 
 
 def start(key: jax.Array, problem: Problem,
@@ -67,13 +69,13 @@ def start(key: jax.Array, problem: Problem,
   if moves_weights(problem.experts, settings):
     jfk, info, _ = _score_weights(problem, system.graph, assignments)
     swarms = tuple(
-        pso.start(jax.random.fold_in(weight_key, g), group, jfk[jnp.asarray(members)],
+        _start(jax.random.fold_in(weight_key, g), group, jfk[jnp.asarray(members)],
                   settings.weight)
         for g, (members, group) in enumerate(zip(problem.experts.groups, weights)))
     infos.append(info)
   state = State(
       iteration=jnp.int32(0), stalled=jnp.int32(0),
-      role=pso.start(role_key, adjacency, jnp.asarray(utility), settings.role),
+      role=_start(role_key, adjacency, jnp.asarray(utility), settings.role),
       weight=swarms, swarm_best=system.graph, reference=system.graph,
       assignments=assignments, best=system, initial=system)
   return state, infos
@@ -192,7 +194,7 @@ def _rescore(state, problem):
   problem.experts.install(bests)
   jfk, info, _ = _score_weights(problem, state.reference, state.assignments)
   swarms = tuple(
-      pso.rescore(swarm, jfk[jnp.asarray(members)])
+      _rescored(swarm, jfk[jnp.asarray(members)])
       for swarm, members in zip(state.weight, problem.experts.groups))
   renamed = [(f"best_{name}", e) for name, e in info.evaluations]
   return state.replace(weight=swarms), renamed

@@ -26,9 +26,9 @@ def dictionary(replies, names=("a", "b", "c"), room=10_000):
 
 
 def numeric(num=4, size=3, seed=0, groups=None):
-  """Experts whose weights are what they say: each quotes, in every place, the larger
-  of its own weight and what its predecessors said, capped at 1. A graph that brings
-  more experts together scores higher, and so do better weights."""
+  """Experts whose weights are what they say: each quotes, in every place, the mean of
+  its own weight and the largest that its predecessors said, between 0 and 1. A graph
+  that puts good experts last scores higher, and so do better weights."""
   start = np.random.default_rng(seed).uniform(0, 0.6, (num, size)).astype(np.float32)
   groups = groups or (tuple(range(num)),)
   holder = {"rows": start.copy()}
@@ -41,9 +41,10 @@ def numeric(num=4, size=3, seed=0, groups=None):
 
   def say(expert, prompt):
     heard = [[float(x) for x in line.split()]
-             for line in re.findall(r"response \d+: ([-\d. ]+)", prompt)]
-    return " ".join(f"{min(1.0, x):.4f}" for x in np.max(
-        [holder["rows"][expert].tolist(), *heard], axis=0))
+             for line in re.findall(r"response \d+: ([-\d.e ]+)", prompt)]
+    own = holder["rows"][expert]
+    said = (own + np.max(heard, axis=0)) / 2 if heard else own
+    return " ".join(f"{x:.4f}" for x in np.clip(said, 0, 1))
 
   experts, asked = dictionary(say, [f"expert{i}" for i in range(num)])
   return experts._replace(

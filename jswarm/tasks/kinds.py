@@ -90,7 +90,8 @@ def follow_up(parser: str, ask: Callable[[Example], str]) -> FollowUp:
 def judge(parser: str, template: str | None, limit: int | None) -> Judge:
   """A judge with the default wording and limit, or the user's own."""
   return Judge(
-      prompt=functools.partial(prompts.judge_prompt, template=template or prompts.JUDGE),
+      prompt=functools.partial(
+          prompts.judge_prompt, template=template or prompts.JUDGE),
       limit=JUDGE_LIMIT if limit is None else limit, parse=_RATE[parser])
 
 

@@ -1,6 +1,6 @@
 """`load_task`: a name, a file or Python records, and settings -> `Task`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import difflib
 import functools
 import hashlib
@@ -85,8 +85,10 @@ def load_task(
   if test_size == 0:
     rows["test"] = []
   dev, test, context = _examples(rows, settings, min_chunks, allow_overlap, problems)
-  dev = _cut(dev, "dev", dev_size, problems)
-  test = _cut(test, "test", test_size, problems)
+  # Records that are wrong are named; they must not also look like a short split.
+  data.raise_if(problems, settings.name)
+  dev = _cut(dev, "dev", dev_size, source, problems)
+  test = _cut(test, "test", test_size, source, problems)
   data.raise_if(problems, settings.name)
   in_context = tables.in_context if icl_prompt is None else icl_prompt
   return _task(settings, dev, test, context, in_context, utility,
@@ -178,7 +180,8 @@ def _split(rows, dev_size, shuffle, seed, problems) -> dict[str, list[read.Found
   if "" not in rows:
     return {"dev": rows.get("dev", []), "test": rows.get("test", [])}
   found = rows[""]
-  said = [f.record.get("split") if isinstance(f.record, dict) else None for f in found]
+  said = [f.record.get("split") if isinstance(f.record, Mapping) else None
+          for f in found]
   if not any(s in read.SPLITS for s in said if isinstance(s, str)):
     if dev_size is None and found:
       problems.append("the records name no splits; allowed are \"dev\" and \"test\" in"
@@ -198,7 +201,7 @@ def _split(rows, dev_size, shuffle, seed, problems) -> dict[str, list[read.Found
 def _examples(rows, settings: _Settings, min_chunks, allow_overlap, problems):
   """(dev, test, context): all records checked, alone and against each other."""
   context = bool(settings.known and settings.known.context) or any(
-      isinstance(f.record, dict) and f.record.get("context_chunks") is not None
+      isinstance(f.record, Mapping) and f.record.get("context_chunks") is not None
       for found in rows.values() for f in found)
   needs = data.Needs(settings.kind.options, settings.kind_name != "custom",
                      min_chunks if context else 0)
@@ -210,14 +213,15 @@ def _examples(rows, settings: _Settings, min_chunks, allow_overlap, problems):
 
 
 def _cut(split: Sequence[Example], name: str, size: int | None,
-         problems: list[str]) -> tuple[Example, ...]:
-  # Records that are wrong are named already; they must not look like a short split.
-  if not problems and size != 0 and not split:
-    problems.append(f"{name}: has no records; allowed is one or more; add records"
+         source: dict[str, Any], problems: list[str]) -> tuple[Example, ...]:
+  """The first `size` examples; an empty or too short split is a problem."""
+  file = source.get(name) or source.get("path") or "records"
+  if size != 0 and not split:
+    problems.append(f"{file} {name}: has no records; allowed is one or more; add some"
                     + (", or set test_size=0." if name == "test" else "."))
-  elif not problems and size is not None and len(split) < size:
-    problems.append(f"{name}: has {len(split)} records and {name}_size is {size};"
-                    f" allowed is at most {len(split)}; lower {name}_size.")
+  elif size is not None and len(split) < size:
+    problems.append(f"{file} {name}: has {len(split)} records and {name}_size is"
+                    f" {size}; allowed is at most {len(split)}; lower {name}_size.")
   return tuple(split[:size])
 
 

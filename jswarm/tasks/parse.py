@@ -47,9 +47,9 @@ def exact(gold: str, reply: str) -> bool:
   answer, else with the last of the two in it. Other golds must occur in it as whole
   words, not after "not"; case, spacing and punctuation do not matter.
   """
-  text = first_part(reply.strip())
-  if _plain(gold) == _plain(text):
+  if _plain(gold) == _plain(reply):
     return True
+  text = first_part(reply.strip())
   value = number(gold)
   if value is not None:
     return last_number(text) == value
@@ -90,10 +90,11 @@ def last_number(text: str) -> Fraction | None:
 def f1(gold: str, reply: str) -> float:
   """Token F1 as in SQuAD: lower case, no punctuation, no articles, any order.
 
-  Of the whole reply and of what follows its last "answer is" the better counts.
+  The best of: the whole reply, it without a further "Question:", and what follows
+  its last "answer is".
   """
   text = first_part(reply.strip())
-  return max(_overlap(gold, text), _overlap(gold, _answer(text)))
+  return max(_overlap(gold, said) for said in (reply, text, _answer(text)))
 
 
 def rating(verdict: str) -> float:

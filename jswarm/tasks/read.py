@@ -84,8 +84,8 @@ def _json(raw: bytes, name: str, problems: list[str]) -> Tables:
   try:
     value = json.loads(text)
   except (ValueError, RecursionError) as error:
-    where = f"{name}:{error.lineno}" if isinstance(error, json.JSONDecodeError) else name
-    problems.append(f"{where}: is not JSON ({_reason(error)}); allowed is one JSON"
+    line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+    problems.append(f"{name}{line}: is not JSON ({_reason(error)}); allowed is one JSON"
                     " value; correct it, or name the file .jsonl if it has one record"
                     " a line.")
     return Tables({})
@@ -100,8 +100,10 @@ def _tables(value: Any, name: str, lines: Mapping[str, list[int]],
             problems: list[str]) -> Tables:
   """Tables of an object with splits."""
   if not isinstance(value, Mapping) or not any(split in value for split in SPLITS):
-    found = (f"an object with the keys {', '.join(map(repr, list(value)[:8])) or 'none'}"
-             if isinstance(value, Mapping) else f"a {type(value).__name__}")
+    found = f"a {type(value).__name__}"
+    if isinstance(value, Mapping):
+      keys = ", ".join(map(repr, list(value)[:8]))
+      found = f"an object with the keys {keys or 'none'}"
     problems.append(f"{name}: holds {found}; allowed is a list of records, or an"
                     " object with the lists \"dev\" and \"test\"; change the file.")
     return Tables({})
@@ -121,7 +123,8 @@ def _tables(value: Any, name: str, lines: Mapping[str, list[int]],
   return Tables(rows, in_context)
 
 
-def _named(records: Iterable, name: str, split: str, lines: Iterable[int]) -> list[Found]:
+def _named(records: Iterable, name: str, split: str,
+           lines: Iterable[int]) -> list[Found]:
   """Records with "name:line" where every record has its own line, else an index."""
   records, lines = list(records), list(lines)
   if lines and len(set(lines)) == len(lines) == len(records):

@@ -1,0 +1,100 @@
+"""Masked grouped-query attention over positions: the pure functions of the decoder.
+
+Padding and empty cache slots have position -1 and are seen by no one; a query sees
+the keys at its own and at smaller positions, down to its window.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+_MASKED = -1e30  # finite: a row without any visible key gives a mean, never NaN
+_QUERY_BLOCK = 256  # queries at a time: bounds the scores to [B, H, 256, S]
+_FEW = 8  # queries a K/V head: a decode step, not a prefill
+
+
+def softcap(x, cap):
+  """cap * tanh(x / cap), or x when cap is None."""
+  return x if cap is None else cap * jnp.tanh(x / cap)
+
+
+def rope_angles(positions, frequencies):
+  """cos and sin, float32 [n, B, T, 1, h / 2], of positions[B, T], frequencies[n, h/2].
+
+  Padding has position -1; any angle will do there.
+  """
+  angle = positions[None, :, :, None, None] * frequencies[:, None, None, None, :]
+  # Without the barrier XLA fuses the (slow) cosines into every layer and head.
+  return jax.lax.optimization_barrier((jnp.cos(angle), jnp.sin(angle)))
+
+
+def rotate(x, cos, sin):
+  """RoPE of x[B, T, n, h] by cos, sin [B, T, 1, h / 2]; pairs are (i, i + h / 2)."""
+  a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+  return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1).astype(x.dtype)
+
+
+def visible(q_positions, k_positions, window):
+  """bool [B, T, S] of q_positions[B, T] and k_positions[B, S]."""
+  keys = k_positions[:, None, :]
+  gap = q_positions[:, :, None] - keys
+  return (keys >= 0) & (gap >= 0) & (gap < window)
+
+
+def attend(config, q, k, v, q_positions, k_positions, window):
+  """Attention of q[B, T, H, h] over k, v [B, K, S, h]: float32 [B, T, H * h].
+
+  Scores exist for one block of queries at a time, never for [B, H, T, S].
+  """
+  rows, tokens, *head = q.shape
+  if tokens <= _QUERY_BLOCK:
+    return _attend(config, q, k, v, q_positions, k_positions, window)
+  count = -(-tokens // _QUERY_BLOCK)
+  short = count * _QUERY_BLOCK - tokens
+  q = jnp.pad(q, ((0, 0), (0, short), (0, 0), (0, 0)))
+  q_positions = jnp.pad(q_positions, ((0, 0), (0, short)), constant_values=-1)
+  blocks = (
+    q.reshape(rows, count, _QUERY_BLOCK, *head).swapaxes(0, 1),
+    q_positions.reshape(rows, count, _QUERY_BLOCK).swapaxes(0, 1),
+  )
+
+  @jax.checkpoint  # else the backward pass would keep every block's scores
+  def one(block):
+    return _attend(config, block[0], k, v, block[1], k_positions, window)
+
+  out = jax.lax.map(one, blocks)  # [count, B, block, H * h]
+  return out.swapaxes(0, 1).reshape(rows, count * _QUERY_BLOCK, -1)[:, :tokens]
+
+
+def _attend(config, q, k, v, q_positions, k_positions, window):
+  """`attend` for one block; a group's queries are rows of one product with its K, V."""
+  rows, tokens, heads, size = q.shape
+  kv_heads = k.shape[1]
+  groups = heads // kv_heads
+  if jax.default_backend() == "cpu":  # bf16 batched dots can fail there
+    q, k, v = (x.astype(jnp.float32) for x in (q, k, v))
+  q = q.reshape(rows, tokens, kv_heads, groups, size).transpose(0, 2, 3, 1, 4)
+  scores = _scores(q.reshape(rows, kv_heads, groups * tokens, size), k)
+  scores = scores.reshape(rows, kv_heads, groups, tokens, -1)
+  scores = softcap(scores * config.query_scale, config.attn_softcap)
+  seen = visible(q_positions, k_positions, window)[:, None, None]
+  scores = jnp.where(seen, scores, _MASKED)
+  weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, -1, keepdims=True)))
+  total = jnp.sum(weights, axis=-1)[..., None]
+  weights = weights.reshape(rows, kv_heads, groups * tokens, -1).astype(v.dtype)
+  dot = partial(jnp.einsum, preferred_element_type=jnp.float32)
+  out = dot("bknS,bkSh->bknh", weights, v)
+  out = out.reshape(rows, kv_heads, groups, tokens, size) / total
+  return out.transpose(0, 3, 1, 2, 4).reshape(rows, tokens, heads * size)
+
+
+def _scores(q, k):
+  """q[B, K, n, h] . k[B, K, S, h] -> float32 [B, K, n, S]."""
+  dot = partial(jnp.einsum, preferred_element_type=jnp.float32)
+  if jax.default_backend() != "cpu" or q.shape[2] > _FEW:
+    return dot("bknh,bkSh->bknS", q, k)
+  # For few queries XLA's CPU dot would pack all of k first; as the left operand, held
+  # there by the barriers, k is read in place (7x faster at 32 rows x 256 slots).
+  q = jax.lax.optimization_barrier(q.swapaxes(2, 3))
+  return jax.lax.optimization_barrier(dot("bkSh,bkhn->bkSn", k, q)).swapaxes(2, 3)
