@@ -5,10 +5,10 @@ families is data, and what differs between the layers of one model (window, RoPE
 is an array with a layer axis. Layers are stacked `[L, ...]` and scanned; `unstack`
 makes them a Python loop, equal in every logit and faster on CPU.
 
-Many experts that share a base are one batch: their LoRA factors lie side by side
-along the rank, and each row scales its low-rank activations by its own `mix`.
+Many experts that share a base are one batch: see `lora.pack`.
 """
 
+from functools import lru_cache
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -19,15 +19,18 @@ import jax.numpy as jnp
 
 from jswarm.architecture import DecoderConfig
 from jswarm.architecture import layer_facts
-from jswarm.architecture import PROJECTIONS
-from jswarm.architecture import projection_shapes
 from jswarm.architecture import rope_frequencies
-from jswarm.attention import attend
 from jswarm.attention import rope_angles
-from jswarm.attention import rotate
 from jswarm.attention import softcap
-
-_ACTIVATIONS = {"silu": nn.silu, "gelu_tanh": partial(nn.gelu, approximate=True)}
+from jswarm.layers import Block
+from jswarm.layers import dot
+from jswarm.layers import RMSNorm
+from jswarm.layers import Step
+from jswarm.lora import by_layer
+from jswarm.lora import gain
+from jswarm.lora import merge as merge
+from jswarm.lora import pack as pack
+from jswarm.lora import Packed as Packed
 
 
 @struct.dataclass
@@ -44,15 +47,6 @@ class Cache:
   end: jax.Array  # int32 scalar, next slot
 
 
-@struct.dataclass
-class Packed:
-  """Adapters laid out for use: see `pack`."""
-
-  layers: Any  # {"q": {"A": [L, D, E * r], "B": [L, E * r, n]}, ...} or a list of L
-  experts: int = struct.field(pytree_node=False)
-  rank: int = struct.field(pytree_node=False)
-
-
 class _ApplyFn(Protocol):
   def __call__(
     self, params, tokens, positions, cache=None, adapters=None, mix=None, at=None
@@ -65,134 +59,6 @@ class Decoder(NamedTuple):
   config: DecoderConfig
   init: Any  # init(key) -> params
   apply: _ApplyFn
-
-
-class _Step(NamedTuple):
-  """What all layers of one call share."""
-
-  cos: jax.Array  # [1 or 2, B, T, 1, h / 2]
-  sin: jax.Array
-  q_positions: jax.Array  # [B, T]
-  k_positions: jax.Array  # [B, S]
-  end: jax.Array | None  # slot of the first token; None without a cache
-  gain: jax.Array | None  # [B, 1, E * r] float32
-
-
-def _lift(vector, like):
-  """vector[n] as [1, ..., n] with the rank of `like`."""
-  return jnp.expand_dims(vector, tuple(range(like.ndim - 1)))
-
-
-def _dot(x, kernel):
-  """x[..., D] @ kernel[D, n] summed in float32."""
-  return jnp.dot(x, kernel, preferred_element_type=jnp.float32)
-
-
-class RMSNorm(nn.Module):
-  """x / rms(x) * (offset + scale), in float32."""
-
-  config: DecoderConfig
-  dtype: Any
-
-  @nn.compact
-  def __call__(self, x):
-    offset = self.config.norm_offset
-    fill = nn.initializers.constant(1.0 - offset)
-    scale = self.param("scale", fill, (x.shape[-1],), self.dtype)
-    y = x.astype(jnp.float32)
-    power = jnp.mean(y * y, axis=-1, keepdims=True)
-    y = y * jax.lax.rsqrt(power + self.config.norm_eps)
-    return (y * _lift(scale.astype(jnp.float32) + offset, y)).astype(x.dtype)
-
-
-class Linear(nn.Module):
-  """x @ kernel (+ bias) (+ the row's own mixture of low-rank updates)."""
-
-  features: int
-  bias: bool
-  dtype: Any
-
-  @nn.compact
-  def __call__(self, x, lora, gain):
-    shape = (x.shape[-1], self.features)
-    kernel = self.param("kernel", nn.initializers.normal(0.02), shape, self.dtype)
-    y = _dot(x, kernel)
-    if self.bias:
-      fill = nn.initializers.zeros
-      y += _lift(self.param("bias", fill, (self.features,), self.dtype), y)
-    if lora is not None:
-      low = _dot(x, lora["A"]) * gain
-      y += _dot(low.astype(x.dtype), lora["B"])
-    return y.astype(x.dtype)
-
-
-class Attention(nn.Module):
-  """Grouped-query attention that reads and writes its layer of the cache."""
-
-  config: DecoderConfig
-  dtype: Any
-
-  @nn.compact
-  def __call__(self, x, step, lora, facts, store):
-    c, (layer, window, base) = self.config, facts
-    use = lambda name, y, bias: Linear(
-      projection_shapes(c)[name][1], bias, self.dtype, name=name
-    )(y, lora.get(name), step.gain)
-    q, k, v = (
-      use(name, x, c.qkv_bias).reshape(*x.shape[:2], -1, c.head_dim) for name in "qkv"
-    )
-    if c.qk_norm:
-      q = RMSNorm(c, self.dtype, name="q_norm")(q)
-      k = RMSNorm(c, self.dtype, name="k_norm")(k)
-    cos, sin = step.cos[base], step.sin[base]
-    q = rotate(q, cos, sin)
-    k, v = rotate(k, cos, sin).swapaxes(1, 2), v.swapaxes(1, 2)
-    if store is not None:
-      store = tuple(_write(s, y, layer, step.end) for s, y in zip(store, (k, v)))
-      k, v = (s if s.ndim == 4 else s[layer] for s in store)
-    y = attend(c, q, k, v, step.q_positions, step.k_positions, window)
-    return use("o", y.astype(x.dtype), c.o_bias), store
-
-
-def _write(store, new, layer, end):
-  """new[B, K, T, h] into store[(L,) B, K, S, h] at [(layer,) :, :, end:]."""
-  new = new.astype(store.dtype)
-  if store.ndim == 4:
-    return jax.lax.dynamic_update_slice(store, new, (0, 0, end, 0))
-  return jax.lax.dynamic_update_slice(store, new[None], (layer, 0, 0, end, 0))
-
-
-class Mlp(nn.Module):
-  """down(act(gate(x)) * up(x))."""
-
-  config: DecoderConfig
-  dtype: Any
-
-  @nn.compact
-  def __call__(self, x, step, lora):
-    shapes = projection_shapes(self.config)
-    use = lambda name, y: Linear(shapes[name][1], False, self.dtype, name=name)(
-      y, lora.get(name), step.gain
-    )
-    act = _ACTIVATIONS[self.config.activation]
-    return use("down", act(use("gate", x)) * use("up", x))
-
-
-class Block(nn.Module):
-  """One pre-norm layer; Gemma 2 and 3 also norm what each branch adds."""
-
-  config: DecoderConfig
-  dtype: Any
-
-  @nn.compact
-  def __call__(self, x, step, lora, facts, store):
-    norm = lambda name: RMSNorm(self.config, self.dtype, name=name)
-    post = norm if self.config.post_norms else lambda name: lambda y: y
-    attention = Attention(self.config, self.dtype, name="attn")
-    y, store = attention(norm("attn_norm")(x), step, lora, facts, store)
-    x = x + post("post_attn_norm")(y)
-    y = Mlp(self.config, self.dtype, name="mlp")(norm("mlp_norm")(x), step, lora)
-    return x + post("post_mlp_norm")(y), store
 
 
 def empty_cache(
@@ -225,75 +91,18 @@ def unstack(params):
   if is_unstacked(params):
     return params
   count = params["layers"]["attn_norm"]["scale"].shape[0]
-  return {**params, "layers": _by_layer(params["layers"], count)}
+  return {**params, "layers": by_layer(params["layers"], count)}
 
 
-def _by_layer(tree, count):
-  return [jax.tree.map(lambda x: x[i], tree) for i in range(count)]
-
-
-def merge(params, adapter):
-  """Stacked params with kernel += A @ B for one {"q": {"A": [L, D, r], "B"}, ...}."""
-  layers = dict(params["layers"])
-  for name, factors in adapter.items():
-    part = dict(layers[PROJECTIONS[name]])
-    kernel = part[name]["kernel"]
-    delta = jnp.einsum(
-      "ldr,lrn->ldn", factors["A"], factors["B"], precision="highest"
-    )
-    part[name] = {**part[name], "kernel": (kernel + delta).astype(kernel.dtype)}
-    layers[PROJECTIONS[name]] = part
-  return {**params, "layers": layers}
-
-
-def pack(adapters, dtype=jnp.float32, unstacked: bool = False) -> Packed:
-  """Adapters with the experts side by side: `apply` takes them in either form.
-
-  `apply` packs what is not packed yet; a decoding loop packs once, before it starts.
-
-  Args:
-    adapters: {"q": {"A": [E, L, D, r], "B": [E, L, r, n]}, ...}; one E and r for all.
-    dtype: of the result, that of the params.
-    unstacked: a list of L trees, for params that went through `unstack`.
-  """
-  shapes = {name: factors["A"].shape for name, factors in adapters.items()}
-  if len({(experts, rank) for experts, _, _, rank in shapes.values()}) != 1:
-    raise ValueError(
-      f"A of the adapters are {shapes}: every projection needs the same experts (first "
-      "axis) and rank (last axis); pad ranks with zeros"
-    )
-  experts, count, _, rank = next(iter(shapes.values()))
-  layers = {}
-  for name, factors in adapters.items():
-    a = factors["A"].astype(dtype).transpose(1, 2, 0, 3)
-    b = factors["B"].astype(dtype).transpose(1, 0, 2, 3)
-    layers[name] = {
-      "A": a.reshape(*a.shape[:2], experts * rank),
-      "B": b.reshape(count, experts * rank, -1),
-    }
-  return Packed(_by_layer(layers, count) if unstacked else layers, experts, rank)
-
-
-def _gain(packed, mix, batch):
-  """mix[B, E] repeated over the ranks: float32 [B, 1, E * r]."""
-  if mix is None or mix.shape != (batch, packed.experts):
-    raise ValueError(
-      f"mix is {None if mix is None else mix.shape}; {batch} rows and adapters of "
-      f"{packed.experts} experts need a mix of shape {(batch, packed.experts)} "
-      "(one-hot rows to pick one expert)"
-    )
-  return jnp.repeat(mix.astype(jnp.float32), packed.rank, axis=1)[:, None]
-
-
-def _begin(config, positions, cache, gain):
-  """The `_Step` of this call and the cache with this call's positions written."""
+def _begin(config, positions, cache, scale):
+  """The `Step` of this call and the cache with this call's positions written."""
   cos, sin = rope_angles(positions, jnp.asarray(rope_frequencies(config)))
   if cache is None:
-    return _Step(cos, sin, positions, positions, None, gain), None
+    return Step(cos, sin, positions, positions, None, scale), None
   end = cache.end
   k_positions = jax.lax.dynamic_update_slice(cache.positions, positions, (0, end))
   cache = cache.replace(positions=k_positions, end=end + positions.shape[1])
-  return _Step(cos, sin, positions, k_positions, end, gain), cache
+  return Step(cos, sin, positions, k_positions, end, scale), cache
 
 
 def _scan_layers(block, layers, x, step, lora, store):
@@ -324,7 +133,7 @@ def _run_layers(block, params, x, step, packed, store):
   layers, lora = params["layers"], packed.layers if packed else {}
   if is_unstacked(params):
     if not isinstance(lora, list):
-      lora = _by_layer(lora, len(layers))
+      lora = by_layer(lora, len(layers))
     return _loop_layers(block, layers, x, step, lora, store)
   if isinstance(lora, list) or (store is not None and isinstance(store[0], list)):
     raise ValueError("the cache or the adapters are unstacked but params are stacked")
@@ -336,9 +145,10 @@ def _logits(config, params, x):
   if config.tied:
     head = partial(jnp.einsum, "...d,vd->...v", preferred_element_type=jnp.float32)
     return softcap(head(x, params["embed"]), config.final_softcap)
-  return softcap(_dot(x, params["head"]), config.final_softcap)
+  return softcap(dot(x, params["head"]), config.final_softcap)
 
 
+@lru_cache(maxsize=64)  # one config, one pair of functions: jit caches hit
 def make_decoder(config: DecoderConfig, dtype=jnp.float32) -> Decoder:
   """The decoder of `config`; `dtype` is that of freshly initialised params.
 
@@ -378,11 +188,11 @@ def make_decoder(config: DecoderConfig, dtype=jnp.float32) -> Decoder:
   ):
     x = jnp.take(params["embed"], tokens, axis=0, mode="clip")
     x = x * jnp.asarray(config.embed_scale, x.dtype)
-    packed, gain = adapters or None, None
+    packed, scale = adapters or None, None
     if packed is not None:
       packed = packed if isinstance(packed, Packed) else pack(packed, x.dtype)
-      gain = _gain(packed, mix, tokens.shape[0])
-    step, cache = _begin(config, positions, cache, gain)
+      scale = gain(packed, mix, tokens.shape[0])
+    step, cache = _begin(config, positions, cache, scale)
     store = None if cache is None else (cache.k, cache.v)
     x, store = _run_layers(block, params, x, step, packed, store)
     if cache is not None:

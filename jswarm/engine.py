@@ -47,7 +47,7 @@ class Settings:
 
   def __post_init__(self):
     if self.space not in SPACES:
-      raise ValueError(f"weights.space={self.space!r}: allowed are {', '.join(SPACES)}.")
+      raise ValueError(f"pool.space={self.space!r}: allowed are {', '.join(SPACES)}.")
     for field in ("rows", "batch_tokens"):
       if getattr(self, field) < 1:
         raise ValueError(f"engine.{field}={getattr(self, field)}: at least 1.")

@@ -71,7 +71,15 @@ def load_tokenizer(path) -> PreTrainedTokenizerFast:
   """
   file = gguf_file.open_file(path)
   build, bos = _builder(file)
-  tokenizer = build(file)
+  try:
+    tokenizer = build(file)
+  except ValueError:
+    raise
+  except Exception as error:  # what the Rust library raises, without a type of its own
+    raise ValueError(
+      f"{file.path}: its vocabulary and merges do not fit together ({error}). Download "
+      "the file again, or give the folder of the original tokenizer instead"
+    ) from error
   _add_special(file, tokenizer)
   names = _special_names(file)
   tokenizer.post_processor = _ends(file, names, bos)

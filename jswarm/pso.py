@@ -18,8 +18,8 @@ from jswarm.motion import (Settings, coefficients, dense_space, draw_scored, mov
 from jswarm.types import PyTree
 
 __all__ = ("Settings", "State", "ask", "coefficients", "dense_space", "draw_scored",
-           "exhausted", "init", "move", "move_particle", "repair", "rescore", "start",
-           "step_schedule", "tell")
+           "exhausted", "init", "move", "move_particle", "repair", "rescore",
+           "restart_due", "start", "step_schedule", "tell")
 
 _EXPLODED = 1e4  # times the swarm's median norm
 
@@ -93,12 +93,14 @@ def start(key: jax.Array, position: PyTree, utility: jax.Array,
   return state.replace(velocity=velocity)
 
 
-def ask(key: jax.Array, state: State, settings: Settings) -> State:
+def ask(key: jax.Array, state: State, settings: Settings,
+        due: jax.Array | None = None) -> State:
   """Moves every particle once; particle i's draw does not depend on P.
 
-  Terms without a best or worst to refer to are zero. `settings` is static.
+  Terms without a best or worst to refer to are zero. `settings` is static; `due`
+  bool [P] says who restarts (None: `restart_due`).
   """
-  state = _restart(state, settings)
+  state = _restart(state, settings, restart_due(state, settings) if due is None else due)
   size = len(state.best_utility)
   draw = lambda i: jax.random.uniform(jax.random.fold_in(key, i), (4,))
   random = jax.vmap(draw)(jnp.arange(size))
@@ -211,18 +213,24 @@ def repair(state: State) -> tuple[State, jax.Array]:
       velocity=_where(broken, zeros, state.velocity)), jnp.sum(broken)
 
 
-def _restart(state, settings):
-  """Sends particles whose best is old back to it (the public code's rule).
+def restart_due(state: State, settings: Settings) -> jax.Array:
+  """bool [P]: whose own best is so old that it goes back there (the public rule).
 
-  since_best + 1 is its "history length minus index of the first best". A restart
-  sets the cool-down to int(rho * patience) moves; without one a particle could
-  only probe around its best, again and again.
+  since_best + 1 is its "history length minus index of the first best".
   """
   if not settings.restart:
-    return state
+    return jnp.zeros(state.best_utility.shape, bool)
+  return ((state.since_best + 1 >= settings.restart_share * settings.patience)
+          & (state.cooldown == 0) & jnp.isfinite(state.best_utility))
+
+
+def _restart(state, settings, due):
+  """Sends the due particles back to their bests.
+
+  A restart sets the cool-down to int(rho * patience) moves; without one a particle
+  could only probe around its best, again and again.
+  """
   span = settings.restart_share * settings.patience
-  due = ((state.since_best + 1 >= span) & (state.cooldown == 0)
-         & jnp.isfinite(state.best_utility))
   pause = int(span) if settings.restart_cooldown else 0
   zeros = jax.tree.map(jnp.zeros_like, state.velocity)
   return state.replace(

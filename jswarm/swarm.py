@@ -150,42 +150,62 @@ def weight_step(key, state: State, latest: Graph, problem: Problem,
   """
   t = int(state.iteration) + 1
   move_key, assign_key, drop_key = jax.random.split(key, 3)
-  num = len(problem.experts.names)
   reference = state.swarm_best if settings.mode == "fixed" else latest
-  changed = settings.mode == "as_published" or not np.array_equal(
-      reference.dag.edges, state.reference.dag.edges)
-  if changed:
-    state = state.replace(reference=reference, assignments=contribution.draw_assignments(
-        assign_key, settings.assignments, num, num))
-  evaluations = []
-  if changed and settings.mode == "fixed":
-    # Utilities of another graph say nothing on this one.
-    state, evaluations = _rescore(state, problem)
-  swarms, repaired = [], 0
-  for g, swarm in enumerate(state.weight):
-    swarm, count = pso.repair(_ask(jax.random.fold_in(move_key, g), swarm,
-                                   settings.weight))
-    swarms.append(swarm)
-    repaired += int(count)
-  state = state.replace(weight=tuple(swarms))
+  state, rescored = _refer(assign_key, state, reference, problem, settings)
+  state, repaired = _move_weights(move_key, state, settings)
   weights = _weights(state, problem)
   problem.experts.install(weights)
   scored = np.asarray(pso.draw_scored(drop_key, settings.assignments, settings.weight))
+  identity = settings.mode == "fixed" and bool(scored.any())
   jfk, info, utility = _score_weights(
-      problem, reference, state.assignments, scored,
-      identity=settings.mode == "fixed" and bool(scored.any()))
+      problem, reference, state.assignments, scored, identity)
   state = state.replace(weight=tuple(
-      _tell(swarm, jfk[jnp.asarray(members)],
-            jnp.isfinite(jfk[jnp.asarray(members)]))
+      _tell(swarm, jfk[jnp.asarray(members)], jnp.isfinite(jfk[jnp.asarray(members)]))
       for swarm, members in zip(state.weight, problem.experts.groups)))
-  identity = jnp.arange(num, dtype=jnp.int32)
-  candidates = [(utility[-1], identity)] if len(utility) > settings.assignments else []
-  if settings.keep_assignments:
-    candidates += list(zip(utility, state.assignments))
+  candidates = list(zip(utility, state.assignments)) if settings.keep_assignments else []
+  if identity:
+    candidates.insert(0, (utility[-1], jnp.arange(len(jfk), dtype=jnp.int32)))
   for value, assignment in candidates:
     state = _keep(state, value, reference, assignment, weights, t, 1)
-  info.metrics.update(repaired=repaired, rescored=len(evaluations))
-  return state, info._replace(evaluations=info.evaluations + evaluations)
+  info.metrics.update(repaired=repaired, rescored=len(rescored))
+  return state, info._replace(evaluations=info.evaluations + rescored)
+
+
+def _refer(key, state, reference, problem, settings):
+  """(state, evaluations): from now on weights are scored on this graph.
+
+  `fixed` keeps graph and assignments while the best graph is the same, so that
+  utilities can be compared, and measures the personal bests anew when it changes:
+  utilities of another graph say nothing on this one.
+  """
+  published = settings.mode == "as_published"
+  if not published and np.array_equal(reference.dag.edges, state.reference.dag.edges):
+    return state, []
+  num = len(problem.experts.names)
+  state = state.replace(reference=reference, assignments=contribution.draw_assignments(
+      key, settings.assignments, num, num))
+  return (state, []) if published else _rescore(state, problem)
+
+
+def _move_weights(key, state, settings):
+  """(state, number of experts that a move had broken and that were rolled back)."""
+  swarms, repaired = [], 0
+  for g, swarm in enumerate(state.weight):
+    moved = _ask(jax.random.fold_in(key, g), swarm, settings.weight,
+                 _due(state, swarm, settings))
+    swarm, count = pso.repair(moved)
+    swarms.append(swarm)
+    repaired += int(count)
+  return state.replace(weight=tuple(swarms)), repaired
+
+
+def _due(state, swarm, settings):
+  """Who restarts. In the public code all experts, when the last graph is due: a typo
+  makes the weight-step read the index that the role-step's loop has left behind."""
+  if settings.mode != "as_published" or settings.steps == "weight":
+    return None
+  last = pso.restart_due(state.role, settings.role)[-1]
+  return jnp.full(swarm.best_utility.shape, last & settings.weight.restart)
 
 
 def _rescore(state, problem):

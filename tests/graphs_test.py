@@ -114,7 +114,8 @@ def test_the_nucleus_is_renormalised_unless_as_published(p, published, expected)
   noise = jax.random.uniform(jax.random.key(0), (4000, 4), minval=1e-30)
   drawn = jax.vmap(
       lambda u: graphs._top_p(u, scores, jnp.ones(4, bool), setting))(noise)
-  np.testing.assert_allclose(np.bincount(drawn, minlength=4) / 4000, expected, atol=.03)
+  share = np.bincount(drawn, minlength=4) / 4000
+  np.testing.assert_allclose(share, expected, atol=.03)
 
 
 def test_multi_mode_draws_each_edge_by_its_probability():
@@ -202,6 +203,13 @@ def test_random_decoding_asks_for_a_key():
       graphs.decode(jnp.zeros((3, 3)), **setting)
   with pytest.raises(ValueError, match="decode_swarm"):
     graphs.decode(jnp.zeros((2, 3, 3)))
+
+
+def test_greedy_swarms_need_no_keys():
+  adjacency = graphs.init_adjacency(jax.random.key(1), 5, 5)
+  swarm = graphs.decode_swarm(adjacency, None, graphs.Settings(top_p=0.0))
+  for g in range(5):
+    np.testing.assert_array_equal(swarm.edges[g], graphs.decode(adjacency[g]).edges)
 
 
 def test_initial_graphs_do_not_depend_on_how_many_there_are():

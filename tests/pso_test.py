@@ -17,6 +17,8 @@ GOLDEN = json.loads(
 P = 5
 ask = jax.jit(pso.ask, static_argnums=2)
 tell = jax.jit(pso.tell)
+start = jax.jit(pso.start, static_argnums=3)
+move = jax.jit(pso.move)
 quick = hypothesis_settings(max_examples=25, deadline=None, derandomize=True)
 seeds = st.integers(0, 2**31)
 utilities = hnp.arrays(np.float32, P, elements=st.sampled_from(
@@ -32,7 +34,7 @@ def swarm(seed, size=P):
 def play(position, settings, scores, seed=0):
   """The state after start and one ask + tell for each further row of scores."""
   key = jax.random.key(seed)
-  state = pso.start(key, position, jnp.asarray(scores[0]), settings)
+  state = start(key, position, jnp.asarray(scores[0]), settings)
   for t, row in enumerate(scores[1:]):
     state = tell(ask(jax.random.fold_in(key, t), state, settings), jnp.asarray(row))
   return state
@@ -43,16 +45,33 @@ def assert_trees_close(left, right, tolerance=1e-5):
       x, y, rtol=tolerance, atol=tolerance), left, right)
 
 
+@jax.jit
+def step(c):
+  # The published coefficients are data here: the settings are all ones.
+  phi = c["random"] * c["coefficients"]
+  even = pso.Settings(inertia=1.0, cognitive=1.0, social=1.0, repel=1.0)
+  return pso.move(
+      c["position"], c["velocity"], c["personal_best"], c["global_best"],
+      c["global_worst"], pso.coefficients(phi, even), c["step_length"])
+
+
 def test_moves_reproduce_the_published_step():
   for case in GOLDEN:
-    c = {k: jnp.asarray(v, jnp.float32) for k, v in case.items()}
-    settings = pso.Settings(**dict(zip(
-        ("inertia", "cognitive", "social", "repel"), case["coefficients"])))
-    velocity, position = pso.move(
-        c["position"], c["velocity"], c["personal_best"], c["global_best"],
-        c["global_worst"], pso.coefficients(c["random"], settings), case["step_length"])
+    c = {k: np.asarray(v, np.float32) for k, v in case.items()}
+    c["coefficients"] = c["coefficients"][None]
+    velocity, position = step(c)
     np.testing.assert_allclose(velocity, case["new_velocity"], rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(position, case["new_position"], rtol=1e-6, atol=1e-6)
+
+
+def test_settings_weigh_the_draws_in_the_published_order():
+  case = GOLDEN[0]
+  settings = pso.Settings(**dict(zip(
+      ("inertia", "cognitive", "social", "repel"), case["coefficients"])))
+  weighed = np.array(case["random"]) * case["coefficients"]
+  np.testing.assert_allclose(
+      pso.coefficients(jnp.asarray(case["random"]), settings),
+      weighed / weighed.sum(1, keepdims=True), rtol=1e-6)
 
 
 @quick
@@ -62,7 +81,7 @@ def test_moving_all_particles_is_moving_them_one_by_one(seed):
   position, velocity, best, shared = (swarm(seed + i) for i in range(4))
   top, bottom = (jax.tree.map(lambda x, i=i: x[i], shared) for i in (0, 1))
   weights = jnp.asarray(rng.uniform(size=(P, 4)), jnp.float32)
-  moved = pso.move(position, velocity, best, top, bottom, weights, 0.7)
+  moved = move(position, velocity, best, top, bottom, weights, 0.7)
   for i in range(P):
     x, v, p = (jax.tree.map(lambda leaf, i=i: np.asarray(leaf)[i], tree)
                for tree in (position, velocity, best))
@@ -77,13 +96,14 @@ def test_moves_follow_a_permuted_or_translated_swarm(seed, shift):
   position, velocity, best, shared = (swarm(seed + i) for i in range(4))
   top, bottom = (jax.tree.map(lambda x, i=i: x[i], shared) for i in (0, 1))
   weights = jnp.asarray(rng.uniform(size=(P, 4)), jnp.float32)
-  after = pso.move(position, velocity, best, top, bottom, weights, 0.5)
+  after = move(position, velocity, best, top, bottom, weights, 0.5)
   permutation = rng.permutation(P)
   permute = lambda tree: jax.tree.map(lambda x: x[permutation], tree)
-  assert_trees_close(permute(after), pso.move(
-      *map(permute, (position, velocity, best)), top, bottom, weights[permutation], 0.5))
+  assert_trees_close(permute(after), move(
+      *map(permute, (position, velocity, best)), top, bottom,
+      weights[permutation], 0.5))
   add = lambda tree: jax.tree.map(lambda x: x + shift, tree)
-  assert_trees_close((after[0], add(after[1])), pso.move(
+  assert_trees_close((after[0], add(after[1])), move(
       add(position), velocity, add(best), add(top), add(bottom), weights, 0.5), 1e-4)
 
 
@@ -112,9 +132,9 @@ def test_failed_evaluations_are_never_a_best_or_a_worst(rows, seed):
     told = known[:, i][~np.isnan(known[:, i])]
     age = len(told) - 1 - int(np.argmax(told)) if len(told) else 0
     assert int(state.since_best[i]) == age
-  for leaf in jax.tree.leaves(ask(jax.random.key(seed), state, settings)):
-    assert leaf.dtype == jnp.int32 or not np.isnan(leaf).any() or leaf.shape == (P,)
-  assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.position))
+  moved = ask(jax.random.key(seed), state, settings)
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(
+      (moved.position, moved.velocity, moved.best_position)))
 
 
 def test_a_swarm_without_any_score_drifts_by_its_velocity_alone():
@@ -153,12 +173,12 @@ def test_a_draw_does_not_depend_on_the_number_of_particles():
 
 def test_first_velocities_lead_to_others_to_the_best_or_nowhere():
   position = jnp.arange(4.0)[:, None] ** 2
-  start = lambda mode, key=0: pso.start(
+  first = lambda mode, key=0: start(
       jax.random.key(key), position, jnp.array([0., 1., 3., 2.]),
       pso.Settings(velocity=mode)).velocity
-  assert not start("zero").any()
-  np.testing.assert_array_equal(start("best"), position[2] - position)
-  targets = np.stack([np.asarray(start("random", k) + position)[:, 0] for k in range(40)])
+  assert not first("zero").any()
+  np.testing.assert_array_equal(first("best"), position[2:3] - position)
+  targets = np.stack([(first("random", k) + position)[:, 0] for k in range(40)])
   for i in range(4):
     others = set(np.asarray(position[:, 0]).tolist()) - {float(i) ** 2}
     assert set(targets[:, i].tolist()) == others
@@ -242,8 +262,8 @@ def test_dropout_skips_iterations_and_particles_at_its_rates(d_k, d_n):
 
 def stops_after(scores, patience):
   settings = pso.Settings(patience=patience)
-  state = pso.start(jax.random.key(0), jnp.zeros((2, 1)), jnp.full(2, scores[0]),
-                    settings)
+  state = start(jax.random.key(0), jnp.zeros((2, 1)), jnp.full(2, scores[0]),
+                pso.Settings())
   for t, score in enumerate(scores[1:], 1):
     state = tell(state, jnp.full(2, score))
     if bool(pso.exhausted(state, settings)):

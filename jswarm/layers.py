@@ -1,0 +1,147 @@
+"""The parts of one transformer layer, as flax.linen modules used by the decoder.
+
+A module holds no state: params come in through `apply`, and the layer's cache goes in
+and out as `store`. What all layers of a call share travels in a `Step`.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from jswarm.architecture import DecoderConfig
+from jswarm.architecture import projection_shapes
+from jswarm.attention import attend
+from jswarm.attention import rotate
+
+_ACTIVATIONS = {"silu": nn.silu, "gelu_tanh": partial(nn.gelu, approximate=True)}
+
+
+class Step(NamedTuple):
+  """What all layers of one call share."""
+
+  cos: jax.Array  # [1 or 2, B, T, 1, h / 2]
+  sin: jax.Array
+  q_positions: jax.Array  # [B, T]
+  k_positions: jax.Array  # [B, S]
+  end: jax.Array | None  # slot of the first token; None without a cache
+  gain: jax.Array | None  # [B, 1, E * r] float32
+
+
+def _lift(vector, like):
+  """vector[n] as [1, ..., n] with the rank of `like`."""
+  return jnp.expand_dims(vector, tuple(range(like.ndim - 1)))
+
+
+def dot(x, kernel):
+  """x[..., D] @ kernel[D, n] summed in float32."""
+  return jnp.dot(x, kernel, preferred_element_type=jnp.float32)
+
+
+class RMSNorm(nn.Module):
+  """x / rms(x) * (offset + scale), in float32."""
+
+  config: DecoderConfig
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x):
+    offset = self.config.norm_offset
+    fill = nn.initializers.constant(1.0 - offset)
+    scale = self.param("scale", fill, (x.shape[-1],), self.dtype)
+    y = x.astype(jnp.float32)
+    power = jnp.mean(y * y, axis=-1, keepdims=True)
+    y = y * jax.lax.rsqrt(power + self.config.norm_eps)
+    return (y * _lift(scale.astype(jnp.float32) + offset, y)).astype(x.dtype)
+
+
+class Linear(nn.Module):
+  """x @ kernel (+ bias) (+ the row's own mixture of low-rank updates)."""
+
+  features: int
+  bias: bool
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x, lora, gain):
+    shape = (x.shape[-1], self.features)
+    kernel = self.param("kernel", nn.initializers.normal(0.02), shape, self.dtype)
+    y = dot(x, kernel)
+    if self.bias:
+      fill = nn.initializers.zeros
+      y += _lift(self.param("bias", fill, (self.features,), self.dtype), y)
+    if lora is not None:
+      low = dot(x, lora["A"]) * gain
+      y += dot(low.astype(x.dtype), lora["B"])
+    return y.astype(x.dtype)
+
+
+class Attention(nn.Module):
+  """Grouped-query attention that reads and writes its layer of the cache."""
+
+  config: DecoderConfig
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x, step, lora, facts, store):
+    c, (layer, window, base) = self.config, facts
+    use = lambda name, y, bias: Linear(
+      projection_shapes(c)[name][1], bias, self.dtype, name=name
+    )(y, lora.get(name), step.gain)
+    q, k, v = (
+      use(name, x, c.qkv_bias).reshape(*x.shape[:2], -1, c.head_dim) for name in "qkv"
+    )
+    if c.qk_norm:
+      q = RMSNorm(c, self.dtype, name="q_norm")(q)
+      k = RMSNorm(c, self.dtype, name="k_norm")(k)
+    cos, sin = step.cos[base], step.sin[base]
+    q = rotate(q, cos, sin)
+    k, v = rotate(k, cos, sin).swapaxes(1, 2), v.swapaxes(1, 2)
+    if store is not None:
+      store = tuple(_write(s, y, layer, step.end) for s, y in zip(store, (k, v)))
+      k, v = (s if s.ndim == 4 else s[layer] for s in store)
+    y = attend(c, q, k, v, step.q_positions, step.k_positions, window)
+    return use("o", y.astype(x.dtype), c.o_bias), store
+
+
+def _write(store, new, layer, end):
+  """new[B, K, T, h] into store[(L,) B, K, S, h] at [(layer,) :, :, end:]."""
+  new = new.astype(store.dtype)
+  if store.ndim == 4:
+    return jax.lax.dynamic_update_slice(store, new, (0, 0, end, 0))
+  return jax.lax.dynamic_update_slice(store, new[None], (layer, 0, 0, end, 0))
+
+
+class Mlp(nn.Module):
+  """down(act(gate(x)) * up(x))."""
+
+  config: DecoderConfig
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x, step, lora):
+    shapes = projection_shapes(self.config)
+    use = lambda name, y: Linear(shapes[name][1], False, self.dtype, name=name)(
+      y, lora.get(name), step.gain
+    )
+    act = _ACTIVATIONS[self.config.activation]
+    return use("down", act(use("gate", x)) * use("up", x))
+
+
+class Block(nn.Module):
+  """One pre-norm layer; Gemma 2 and 3 also norm what each branch adds."""
+
+  config: DecoderConfig
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x, step, lora, facts, store):
+    norm = lambda name: RMSNorm(self.config, self.dtype, name=name)
+    post = norm if self.config.post_norms else lambda name: lambda y: y
+    attention = Attention(self.config, self.dtype, name="attn")
+    y, store = attention(norm("attn_norm")(x), step, lora, facts, store)
+    x = x + post("post_attn_norm")(y)
+    y = Mlp(self.config, self.dtype, name="mlp")(norm("mlp_norm")(x), step, lora)
+    return x + post("post_mlp_norm")(y), store

@@ -1,0 +1,86 @@
+"""Low-rank experts on their way into the decoder: packed for a batch, or merged.
+
+Many experts that share a base are one batch. Their factors lie side by side along the
+rank, and each row scales its low-rank activations by its own mixture, so that
+delta(x_b) = sum_e mix[b, e] (x_b A_e) B_e costs two products and no gather.
+"""
+
+from typing import Any
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+from jswarm.architecture import PROJECTIONS
+
+
+@struct.dataclass
+class Packed:
+  """Adapters laid out for use: see `pack`."""
+
+  layers: Any  # {"q": {"A": [L, D, E * r], "B": [L, E * r, n]}, ...} or a list of L
+  experts: int = struct.field(pytree_node=False)
+  rank: int = struct.field(pytree_node=False)
+
+
+def by_layer(tree, count):
+  return [jax.tree.map(lambda x: x[i], tree) for i in range(count)]
+
+
+def merge(params, adapter):
+  """Params with kernel += A @ B for one adapter {"q": {"A": [L, D, r], "B"}, ...}."""
+  layers = params["layers"]
+  if isinstance(layers, list):
+    each = by_layer(adapter, len(layers))
+    return {**params, "layers": [_merged(*pair) for pair in zip(layers, each)]}
+  return {**params, "layers": _merged(layers, adapter)}
+
+
+def _merged(weights, adapter):
+  weights = dict(weights)
+  for name, factors in adapter.items():
+    part = dict(weights[PROJECTIONS[name]])
+    kernel = part[name]["kernel"]
+    delta = jnp.matmul(factors["A"], factors["B"], precision="highest")
+    part[name] = {**part[name], "kernel": (kernel + delta).astype(kernel.dtype)}
+    weights[PROJECTIONS[name]] = part
+  return weights
+
+
+def pack(adapters, dtype=jnp.float32, unstacked: bool = False) -> Packed:
+  """Adapters with the experts side by side: `apply` takes them in either form.
+
+  `apply` packs what is not packed yet; a decoding loop packs once, before it starts.
+
+  Args:
+    adapters: {"q": {"A": [E, L, D, r], "B": [E, L, r, n]}, ...}; one E and r for all.
+    dtype: of the result, that of the params.
+    unstacked: a list of L trees, for params that went through `unstack`.
+  """
+  shapes = {name: factors["A"].shape for name, factors in adapters.items()}
+  if len({(experts, rank) for experts, _, _, rank in shapes.values()}) != 1:
+    raise ValueError(
+      f"A of the adapters are {shapes}: every projection needs the same experts (first "
+      "axis) and rank (last axis); pad ranks with zeros"
+    )
+  experts, count, _, rank = next(iter(shapes.values()))
+  layers = {}
+  for name, factors in adapters.items():
+    a = factors["A"].astype(dtype).transpose(1, 2, 0, 3)
+    b = factors["B"].astype(dtype).transpose(1, 0, 2, 3)
+    layers[name] = {
+      "A": a.reshape(*a.shape[:2], experts * rank),
+      "B": b.reshape(count, experts * rank, -1),
+    }
+  return Packed(by_layer(layers, count) if unstacked else layers, experts, rank)
+
+
+def gain(packed, mix, batch):
+  """mix[B, E] repeated over the ranks: float32 [B, 1, E * r]."""
+  if mix is None or mix.shape != (batch, packed.experts):
+    raise ValueError(
+      f"mix is {None if mix is None else mix.shape}; {batch} rows and adapters of "
+      f"{packed.experts} experts need a mix of shape {(batch, packed.experts)} "
+      "(one-hot rows to pick one expert)"
+    )
+  return jnp.repeat(mix.astype(jnp.float32), packed.rank, axis=1)[:, None]
