@@ -39,7 +39,9 @@ _NORMS = {
   "attn_q_norm": ("attn", "q_norm"),
   "attn_k_norm": ("attn", "k_norm"),
 }
-_ONCE = {"token_embd.weight", "output_norm.weight", "output.weight", "rope_freqs.weight"}
+_ONCE = {
+  f"{name}.weight" for name in ("token_embd", "output_norm", "output", "rope_freqs")
+}
 
 
 def read_config(path):

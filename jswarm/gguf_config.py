@@ -10,8 +10,8 @@ import math
 import numpy as np
 
 from jswarm import gguf_file
-from jswarm.decoder import DecoderConfig
-from jswarm.decoder import rope_frequencies
+from jswarm.architecture import DecoderConfig
+from jswarm.architecture import rope_frequencies
 
 # general.architecture -> model_type of the same model on Hugging Face
 FAMILIES = {

@@ -86,7 +86,7 @@ def load_tokenizer(path) -> PreTrainedTokenizerFast:
   return PreTrainedTokenizerFast(
     tokenizer_object=tokenizer,
     chat_template=file.metadata.get("tokenizer.chat_template"),
-    model_max_length=file.metadata[f"{_get(file, 'general.architecture')}.context_length"],
+    model_max_length=_get(file, f"{_get(file, 'general.architecture')}.context_length"),
     clean_up_tokenization_spaces=False,
     **names,
   )
@@ -260,6 +260,6 @@ def _ends(file, names, bos_default):
   tokens = _get(file, "tokenizer.ggml.tokens")
   return processors.TemplateProcessing(
     single=[*first, "$A", *last],
-    pair=[*first, "$A", *last, *(f"{t}:1" for t in first), "$B:1", *(f"{t}:1" for t in last)],
+    pair=[*first, "$A", *last, *first, "$B:1", *last],
     special_tokens=[(t, tokens.index(t)) for t in {*first, *last}],
   )

@@ -15,8 +15,8 @@ from absl import logging
 # Turn endings of the common chat templates; any of them ends a reply.
 _TURN_ENDS = ("<|im_end|>", "<end_of_turn>", "<|eot_id|>")
 _NO_FOLDER = (
-  "give 'bytes', a folder with tokenizer.json (or another tokenizer of Hugging Face), or "
-  "a .gguf file"
+  "give 'bytes', a folder with tokenizer.json (or another tokenizer of Hugging Face), "
+  "or a .gguf file"
 )
 
 
@@ -81,7 +81,9 @@ def _from_folder(folder):
   return tokenizer
 
 
-def encode(tokenizer, prompts: Sequence[str], chat: bool = False) -> list[list[int]]:
+def encode(
+  tokenizer, prompts: Sequence[str], chat: bool = False
+) -> list[list[int]]:
   """Token ids of every prompt, with the special tokens that the model expects.
 
   Args:
