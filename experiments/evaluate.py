@@ -31,9 +31,8 @@ def main(argv):
   examples = getattr(evaluator.task, _SPLIT.value)
   evaluation = evaluator.evaluate([job], examples)[0]
   if _OUT.value:
-    metrics.write_jsonl(_OUT.value, [
-        {"id": e.id, "score": float(s), "reply": r}
-        for e, s, r in zip(examples, evaluation.scores, evaluation.replies)])
+    metrics.write_evaluations(_OUT.value, [e.id for e in examples],
+                              [(given[0].value, evaluation)])
   print(json.dumps(metrics.clean({
       given[0].name: given[0].value, "split": _SPLIT.value,
       **stats.summary(evaluation.scores), "error": evaluation.error})))

@@ -47,7 +47,7 @@ def search(pool: experts_lib.Pool,
     progress: called as progress(calls made, calls asked for) after each batch.
 
   Returns:
-    A `Result`: `.results` (as results.json), `.system`, `.scores`.
+    A `Result`: `.results` (as results.json), `.system`, `.tested`.
 
   Raises:
     ValueError: a bad field or record. UtilityBroken: the utility failed five times

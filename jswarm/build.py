@@ -90,6 +90,9 @@ def task(config: ConfigDict, records: Any = None,
          utility: Callable | str | None = None) -> tasks.Task:
   """The task with its data, validated; `records` instead of files."""
   c = config.task
+  if records is None and c.records:
+    records = tasks.imported(c.records, "task.records")(
+        c.dev_size, c.test_size, config.seed)
   return tasks.load_task(
       c.name or None, path=c.path or None, dev_path=c.dev_path or None,
       test_path=c.test_path or None, records=records, kind=c.kind, parser=c.parser,

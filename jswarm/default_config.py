@@ -17,6 +17,7 @@ def get_config() -> ConfigDict:
       name="",  # one of jswarm.tasks.TASKS, or any name for data of your own
       path="",  # published JSON {"dev": [...], "test": [...]} or JSONL
       dev_path="", test_path="",  # or one JSONL a split
+      records="",  # or pkg.module:function, (dev_size, test_size, seed) -> records
       kind=placeholder(str),  # None: the named task's
       parser=placeholder(str),  # strict | as_published; None: by mode
       dev_size=0, test_size=0,  # first examples of a split; 0: all

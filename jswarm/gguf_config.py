@@ -93,8 +93,8 @@ def tensor(file, name) -> gguf_file.Tensor:
   if name not in file.tensors:
     raise ValueError(
       f"{file.path} has no tensor {name}; it has {len(file.tensors)} others, such as "
-      f"{sorted(file.tensors)[:3]}. The file is a part of a model (a split, a LoRA or an "
-      "encoder): use the whole model in one file"
+      f"{sorted(file.tensors)[:3]}. The file is a part of a model (a split, a LoRA or "
+      "an encoder): use the whole model in one file"
     )
   return file.tensors[name]
 
@@ -134,8 +134,8 @@ def _rope_scaling(file, theta, head_dim):
     return None
   if kind != "linear":
     raise ValueError(
-      f"{file.path} has rope.scaling.type {kind!r}; allowed: 'none', 'linear', or Llama "
-      "3's rope_freqs tensor. Use a model without that context extension"
+      f"{file.path} has rope.scaling.type {kind!r}; allowed: 'none', 'linear', or "
+      "Llama 3's rope_freqs tensor. Use a model without that context extension"
     )
   return ("linear", _value(file, "rope.scaling.factor"))
 

@@ -78,8 +78,8 @@ class _Cursor:
     if kind == _ARRAY:
       return self.array()
     raise ValueError(
-      f"{self.path} holds a metadata value of type {kind}; allowed: 0 to 12. The file is "
-      "damaged, or newer than this reader: download it again or export it as GGUF v3"
+      f"{self.path} holds a metadata value of type {kind}; allowed: 0 to 12. The file "
+      "is damaged, or newer than this reader: download it again or export it as GGUF v3"
     )
 
 
@@ -126,8 +126,9 @@ def _check_magic(cursor):
   version = cursor.number("I")
   if magic != b"GGUF" or version not in (2, 3):
     raise ValueError(
-      f"{cursor.path} starts with {magic!r} and version {version}; allowed: b'GGUF' and "
-      "2 or 3 (little-endian). Download it again, or export it with a current llama.cpp"
+      f"{cursor.path} starts with {magic!r} and version {version}; allowed: b'GGUF' "
+      "and 2 or 3 (little-endian). Download it again, or export it with a current "
+      "llama.cpp"
     )
 
 
@@ -148,8 +149,8 @@ def _quantisation(path, name, kind) -> gguf.GGMLQuantizationType:
 def _unknown(path, name, found) -> str:
   return (
     f"{path}: tensor {name} is quantised as {found}; readable: F32, F16, BF16, Q4_0 to "
-    "Q8_0, Q2_K to Q6_K, IQ1 to IQ4, TQ1 and TQ2. Take another quantisation of the model "
-    "(Q8_0 is common), or a newer `gguf` package"
+    "Q8_0, Q2_K to Q6_K, IQ1 to IQ4, TQ1 and TQ2. Take another quantisation of the "
+    "model (Q8_0 is common), or a newer `gguf` package"
   )
 
 

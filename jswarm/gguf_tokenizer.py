@@ -110,8 +110,8 @@ def save(path, folder):
 def _get(file, key):
   if key not in file.metadata:
     raise ValueError(
-      f"{file.path} has no {key}, so it holds no complete tokenizer. Give the folder of "
-      "the original tokenizer (with its tokenizer.json) instead"
+      f"{file.path} has no {key}, so it holds no complete tokenizer. Give the folder "
+      "of the original tokenizer (with its tokenizer.json) instead"
     )
   return file.metadata[key]
 
@@ -123,8 +123,9 @@ def _builder(file):
     return _sentencepiece, True
   if kind != "gpt2":
     raise ValueError(
-      f"{file.path} has tokenizer.ggml.model {kind!r}; allowed: 'gpt2' (byte-level BPE) "
-      "and 'llama' (SentencePiece BPE). Give the folder of the original tokenizer instead"
+      f"{file.path} has tokenizer.ggml.model {kind!r}; allowed: 'gpt2' (byte-level "
+      "BPE) and 'llama' (SentencePiece BPE). Give the folder of the original tokenizer "
+      "instead"
     )
   split = _split(file)
   return lambda file: _byte_level(file, split), split.bos
@@ -224,7 +225,7 @@ def _add_special(file, tokenizer):
   """Tokens that are matched whole in the text, before any merge."""
   tokens = _get(file, "tokenizer.ggml.tokens")
   kinds = file.metadata.get("tokenizer.ggml.token_type", [])
-  # A name missing from the vocabulary (a respelled run of spaces) would become a new id.
+  # A name missing from the vocabulary (a respelled run of spaces) would get a new id.
   known = lambda kind, wanted, token: (
     kind in wanted and tokenizer.token_to_id(token) is not None
   )

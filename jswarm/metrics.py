@@ -45,9 +45,7 @@ class Log:
   def evaluations(self, iteration: int, step: str, ids: Sequence[str],
                   evaluations: Sequence[tuple[str, Evaluation]]) -> None:
     """Per-example scores and replies of every system scored in a step."""
-    rows = [{"system": name, "id": i, "score": float(s), "reply": r}
-            for name, e in evaluations for i, s, r in zip(ids, e.scores, e.replies)]
-    write_jsonl(self._evals / f"{iteration:04d}_{step}.jsonl", rows)
+    write_evaluations(self._evals / f"{iteration:04d}_{step}.jsonl", ids, evaluations)
 
   def close(self) -> None:
     if self._board:
@@ -67,6 +65,15 @@ class Log:
     for path in self._evals.glob("[0-9]*.jsonl"):
       if int(path.name.split("_")[0]) > after:
         path.unlink()
+
+
+def write_evaluations(path: str | os.PathLike, ids: Sequence[str],
+                      evaluations: Sequence[tuple[str, Evaluation]]) -> None:
+  """A line an example and system; ids need not be unique, the index is."""
+  write_jsonl(path, [
+      {"system": name, "index": x, "id": ids[x], "score": float(e.scores[x]),
+       "reply": e.replies[x]}
+      for name, e in evaluations for x in range(len(ids))])
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

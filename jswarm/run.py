@@ -19,10 +19,10 @@ from jswarm import graphs, messages, stats, swarm, system
 from jswarm.checkpoint import Checkpoints
 from jswarm.state import Settings, State, System, blank
 from jswarm.memo import Budget, Memo, Meter, versions
-from jswarm.metrics import Log, write_json, write_jsonl
+from jswarm.metrics import Log, write_evaluations, write_json
 from jswarm.tasks.base import Task
 from jswarm.types import Experts
-from jswarm.utility import Evaluator
+from jswarm.utility import Evaluation, Evaluator
 
 # Fields that do not define the search: a resumed run may change them.
 FREE = ("search.iterations", "budget.", "log.", "checkpoint.", "engine.compile_cache")
@@ -62,13 +62,13 @@ class Result:
   Attributes:
     results: the content of results.json.
     system: the best system of the search; state: the whole last state.
-    scores: per-example test scores by system name.
+    tested: the evaluation on test of each contender, by name.
   """
 
   results: dict[str, Any]
   system: System
   state: State
-  scores: dict[str, np.ndarray]
+  tested: dict[str, Evaluation]
 
 
 def run(plan: Plan, workdir: str | None) -> Result:
@@ -134,10 +134,9 @@ class _Files:
     self.log.write(iteration, history[-1])
 
   def finish(self, plan, result):
-    ids = [example.id for example in plan.task.test]
-    rows = [{"system": name, "id": i, "score": float(s)}
-            for name, scores in result.scores.items() for i, s in zip(ids, scores)]
-    write_jsonl(self.folder / "evals" / "test.jsonl", rows)
+    write_evaluations(self.folder / "evals" / "test.jsonl",
+                      [example.id for example in plan.task.test],
+                      list(result.tested.items()))
     system.save(self.folder / "best", result.system, plan.experts, plan.wording,
                 limit=plan.task.limit, chat=plan.task.chat,
                 context={"task": plan.task.name, "dev": result.results["dev"],
@@ -251,7 +250,6 @@ def _finish(plan, problem, state, history, singles, reason):
   for name, (weights, job) in contenders.items():
     experts.install(weights)
     tested[name] = evaluator.evaluate([job], plan.task.test)[0]
-  scores = {name: evaluation.scores for name, evaluation in tested.items()}
   results = {
       "schema_version": 1, "task": plan.task.spec, "seed": plan.seed,
       "finish_reason": reason, "iterations": int(state.iteration),
@@ -262,13 +260,13 @@ def _finish(plan, problem, state, history, singles, reason):
                                                     else {})}
                for name, e in tested.items()},
       "best_single": best_single, "singles_dev": singles,
-      "system_vs_best_single": _compare(scores["system"], scores["best_single"],
-                                        plan.seed),
+      "system_vs_best_single": _compare(tested["system"].scores,
+                                        tested["best_single"].scores, plan.seed),
       "system": system.describe(state.best, experts.names),
       "spend": dict(plan.meter.spent), "failures": evaluator.failed,
       "history": history,
   }
-  return Result(results, state.best, state, scores)
+  return Result(results, state.best, state, tested)
 
 
 def _compare(a, b, seed):

@@ -41,10 +41,12 @@ class Mixture(NamedTuple):
   Attributes:
     skills: skill -> weight, the chance of a part to be of this skill.
     talk: share of the records in which others answered before.
+    crowd: fewest and most skills that each of these others knows.
   """
 
   skills: Mapping[str, float]
   talk: float
+  crowd: tuple[int, int] = (2, 4)
 
 
 def below(rng: random.Random, n: int) -> int:
@@ -142,7 +144,7 @@ def records(mixture: Mixture, split: str, count: int, seed: int) -> list[dict[st
   for record in _distinct(draw, split, count):
     replies = []
     if rng.random() < mixture.talk:
-      replies = [response(rng, record) for _ in range(1 + below(rng, MOST_RESPONSES))]
+      replies = [response(rng, record, mixture.crowd) for _ in range(1 + below(rng, MOST_RESPONSES))]
     made.append({
       "prompt": prompt(record["question"], replies), "completion": record["answer"],
       "question": record["question"], "answer": record["answer"]})
@@ -155,14 +157,17 @@ def prompt(question: str, replies: Sequence[str] = ()) -> str:
   return "\n".join([*lines, QUESTION.format(prompt=question)])
 
 
-def response(rng: random.Random, record: Mapping[str, Any]) -> str:
-  """A simulated expert's answer: right on its own 2 to 4 skills, else a guess."""
-  known = sample(rng, tuple(SKILLS), 2 + below(rng, 3))
-  gold = record["answer"].split()
+def response(
+  rng: random.Random, record: Mapping[str, Any], crowd: tuple[int, int] = (2, 4)
+) -> str:
+  """A simulated expert's answer: right on `crowd` skills of its own, else a guess."""
+  fewest, most = crowd
+  known = sample(rng, tuple(SKILLS), fewest + below(rng, most - fewest + 1))
+  gold = words_of(record["answer"])
   said = [
     word if skill in known and rng.random() < 0.95 else guess(rng, skill)
     for skill, word in zip(record["parts"], gold)]
-  return " ".join(said)
+  return answer_of(record["parts"], said)
 
 
 def guess(rng: random.Random, skill: str) -> str:
@@ -177,7 +182,14 @@ def score(
 
   A part is right when the word at its place is; missing words are wrong.
   """
-  return [_share(e["answer"].split(), r.split()) for e, r in zip(examples, replies)]
+  return [_share(words_of(e["answer"]), words_of(r)) for e, r in zip(examples, replies)]
+
+
+KEYS = True
+def answer_of(parts, words):
+  return " ".join(f"{p} {w}" if KEYS else w for p, w in zip(parts, words))
+def words_of(answer):
+  return answer.split()[1::2] if KEYS else answer.split()
 
 
 def vocabulary() -> list[str]:
@@ -205,7 +217,7 @@ def _question(rng, skills):
   drawn = [(name, SKILLS[name].draw(rng)) for name in skills]
   return {
     "question": " ; ".join(" ".join([name, *words]) for name, words in drawn),
-    "answer": " ".join(SKILLS[name].solve(words) for name, words in drawn),
+    "answer": answer_of(skills, [SKILLS[name].solve(words) for name, words in drawn]),
     "parts": [name for name, _ in drawn]}
 
 
@@ -239,3 +251,9 @@ def _known(skills):
 
 def _share(gold, said):
   return sum(g == s for g, s in zip(gold, said)) / len(gold)
+
+
+def splits(dev: int, test: int, seed: int) -> dict[str, list[dict[str, Any]]]:
+  """{"dev", "test"}: different questions for each seed; `task.records` of the
+  quickstart."""
+  return {"dev": questions("dev", dev, seed), "test": questions("test", test, seed)}

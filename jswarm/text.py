@@ -149,8 +149,8 @@ def decode(tokenizer, ids: Sequence[Sequence[int]]) -> list[str]:
 def stop_ids(tokenizer, folder=None) -> tuple[int, ...]:
   """Every token id that ends a reply, sorted.
 
-  The tokenizer's EOS, those of `folder`'s generation_config.json (else config.json), and
-  the endings of a turn that the vocabulary knows.
+  The tokenizer's EOS, those of `folder`'s generation_config.json (else config.json),
+  and the endings of a turn that the vocabulary knows.
   """
   vocab = tokenizer.get_vocab()
   found = {vocab[name] for name in _TURN_ENDS if name in vocab}

@@ -1,6 +1,7 @@
 """The decoder on its own: padding, cache, layouts and mixtures of experts."""
 
 import dataclasses
+import functools
 
 import chex
 import jax
@@ -10,6 +11,7 @@ import pytest
 
 from jswarm import attention
 from jswarm import decoder as decoder_lib
+from jswarm.architecture import projection_shapes
 from jswarm.architecture import rope_frequencies
 from jswarm.decoder import DecoderConfig
 
@@ -30,32 +32,31 @@ def model(request):
   return make(CONFIGS[request.param])
 
 
-def make(config, dtype=jnp.float32):
-  """(decoder, params) with weights large enough that every part matters."""
-  decoder = decoder_lib.make_decoder(config, dtype)
-  params = decoder.init(jax.random.key(0))
-  leaves, tree = jax.tree.flatten(params)
-  keys = jax.random.split(jax.random.key(1), len(leaves))
-  noise = lambda x, k: x + 0.2 * jax.random.normal(k, x.shape, x.dtype)
-  return decoder, tree.unflatten(map(noise, leaves, keys))
+@functools.cache
+def make(config):
+  """(decoder, compiled; params), with weights so large that every part matters."""
+  decoder = decoder_lib.make_decoder(config)
+  decoder = decoder._replace(apply=jax.jit(decoder.apply))
+  rng = np.random.default_rng(0)
+  shapes = jax.eval_shape(decoder.init, jax.random.key(0))
+  params = jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 0.2, x.shape), x.dtype), shapes)
+  return decoder, params
 
 
 def sample_tokens(rows=2, length=LENGTH):
-  tokens = jax.random.randint(jax.random.key(2), (rows, length), 0, PLAIN.vocab)
-  return tokens, jnp.tile(jnp.arange(length)[None], (rows, 1))
+  tokens = np.random.default_rng(2).integers(0, PLAIN.vocab, (rows, length))
+  positions = np.tile(np.arange(length)[None], (rows, 1))
+  return jnp.asarray(tokens, jnp.int32), jnp.asarray(positions, jnp.int32)
 
 
 def random_adapters(config, experts=3, rank=2, names=("q", "v", "o", "down")):
-  key, adapters = jax.random.key(3), {}
-  shapes = {"q": (32, 40), "v": (32, 20), "o": (40, 32), "down": (48, 32)}
-  for name in names:
-    key, a, b = jax.random.split(key, 3)
-    inside, outside = shapes[name]
-    adapters[name] = {
-      "A": 0.3 * jax.random.normal(a, (experts, config.layers, inside, rank)),
-      "B": 0.3 * jax.random.normal(b, (experts, config.layers, rank, outside)),
-    }
-  return adapters
+  rng, shapes = np.random.default_rng(3), projection_shapes(config)
+  draw = lambda *shape: jnp.asarray(rng.normal(0, 0.3, shape), jnp.float32)
+  return {
+    name: {"A": draw(experts, config.layers, shapes[name][0], rank),
+           "B": draw(experts, config.layers, rank, shapes[name][1])}
+    for name in names
+  }
 
 
 def test_params_have_the_published_tree():
@@ -75,7 +76,7 @@ def test_params_have_the_published_tree():
 
 
 def test_a_tied_model_has_no_head():
-  assert "head" not in decoder_lib.make_decoder(PLAIN).init(jax.random.key(0))
+  assert "head" not in make(PLAIN)[1]
 
 
 def test_a_row_does_not_depend_on_the_rows_or_padding_beside_it(model):
@@ -92,11 +93,11 @@ def test_a_row_does_not_depend_on_the_rows_or_padding_beside_it(model):
   np.testing.assert_allclose(logits[0, -5:], alone[0], atol=1e-5)
 
 
-def test_padding_is_finite_also_where_a_row_has_nothing_else(model):
-  decoder, params = model
+def test_padding_is_finite_also_where_a_row_has_nothing_else():
+  decoder, params = make(RICH)
   tokens, _ = sample_tokens()
   loss = lambda p: jnp.sum(decoder.apply(p, tokens, jnp.full((2, LENGTH), -1))[0])
-  value, gradient = jax.value_and_grad(loss)(params)
+  value, gradient = jax.jit(jax.value_and_grad(loss))(params)
   chex.assert_tree_all_finite((value, gradient))
 
 
@@ -107,17 +108,17 @@ def test_the_cache_changes_nothing(model, unstacked):
   whole, _ = decoder.apply(params, tokens, positions)
   params = decoder_lib.unstack(params) if unstacked else params
   cache = decoder_lib.empty_cache(decoder.config, 2, LENGTH + 3, jnp.float32, unstacked)
-  apply, parts = jax.jit(decoder.apply), []
+  parts = []
   for begin, end in ((0, 4), (4, 5), (5, 6), (6, LENGTH)):
-    part, cache = apply(params, tokens[:, begin:end], positions[:, begin:end], cache)
+    part, cache = decoder.apply(params, tokens[:, begin:end], positions[:, begin:end], cache)
     parts.append(part)
   np.testing.assert_allclose(jnp.concatenate(parts, axis=1), whole, atol=2e-5)
   assert cache.end == LENGTH
   np.testing.assert_array_equal(cache.positions[:, LENGTH:], -1)
 
 
-def test_padding_in_the_prompt_stays_invisible_in_the_cache(model):
-  decoder, params = model
+def test_padding_in_the_prompt_stays_invisible_in_the_cache():
+  decoder, params = make(RICH)
   tokens, positions = sample_tokens(rows=1)
   whole, _ = decoder.apply(params, tokens[:, :6], positions[:, :6])
   cache = decoder_lib.empty_cache(decoder.config, 1, 12, jnp.float32)
@@ -127,8 +128,8 @@ def test_padding_in_the_prompt_stays_invisible_in_the_cache(model):
   np.testing.assert_allclose(last[:, 0], whole[:, 5], atol=2e-5)
 
 
-def test_layers_in_a_loop_equal_layers_in_a_scan(model):
-  decoder, params = model
+def test_layers_in_a_loop_equal_layers_in_a_scan():
+  decoder, params = make(RICH)
   tokens, positions = sample_tokens()
   adapters, mix = random_adapters(decoder.config), jnp.eye(3)[:2]
   run = lambda p, a: decoder.apply(p, tokens, positions, adapters=a, mix=mix)[0]
@@ -142,15 +143,21 @@ def test_layers_in_a_loop_equal_layers_in_a_scan(model):
     np.testing.assert_allclose(scanned, other, atol=2e-5)
 
 
-def test_blocks_of_queries_equal_all_queries_at_once(model, monkeypatch):
-  decoder, params = model
+def test_blocks_of_queries_equal_all_queries_at_once(monkeypatch):
+  decoder, params = make(RICH)
   tokens, positions = sample_tokens()
   whole, _ = decoder.apply(params, tokens, positions)
   monkeypatch.setattr(attention, "_QUERY_BLOCK", 4)
-  blocks, _ = decoder.apply(params, tokens, positions)
+  apply = decoder_lib.make_decoder(decoder.config).apply
+
+  @jax.jit  # anew, with the patch
+  def loss(params):
+    logits, _ = apply(params, tokens, positions)
+    return jnp.mean(logits**2), logits
+
+  gradient, blocks = jax.grad(loss, has_aux=True)(params)
   np.testing.assert_allclose(whole, blocks, atol=2e-5)
-  loss = lambda p: jnp.mean(decoder.apply(p, tokens, positions)[0] ** 2)
-  chex.assert_tree_all_finite(jax.grad(loss)(params))
+  chex.assert_tree_all_finite(gradient)
 
 
 def test_at_gives_the_logits_of_one_token_a_row(model):
@@ -220,7 +227,7 @@ def test_adapters_have_gradients():
   loss = lambda a: jnp.mean(
     decoder.apply(params, *sample_tokens(), adapters=a, mix=jnp.ones((2, 1)))[0] ** 2
   )
-  for leaf in jax.tree.leaves(jax.grad(loss)(adapters)):
+  for leaf in jax.tree.leaves(jax.jit(jax.grad(loss))(adapters)):
     assert np.abs(leaf).max() > 0
 
 
@@ -302,7 +309,8 @@ def test_an_unstacked_cache_needs_unstacked_params():
 
 
 def test_one_shape_is_compiled_once():
-  decoder, params = make(PLAIN)
+  _, params = make(PLAIN)
+  decoder = decoder_lib.make_decoder(PLAIN)
   traces = jax.jit(chex.assert_max_traces(decoder.apply, n=1))
   for length in (1, 2, 3):
     tokens, positions = sample_tokens()

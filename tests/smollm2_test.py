@@ -33,7 +33,8 @@ STRINGS = [
   "", " ", "Hello, world!", "  two leading and two trailing  ", "a\tb\n\n\nc\r\nd",
   "don't, I'LL, we've, they'd", "1, 22, 333; 3.14159e-10 and 1_000_000",
   "def f(x):\n    if x:\n        return {**x, 'k': [1]}\n",
-  "naïve café Größe e\u0301 漢字かな 한국어 العربية 😀👩‍👩‍👧", "<|im_start|>user\nhi<|im_end|>\n",
+  "naïve café Größe e\u0301 漢字かな 한국어 العربية 😀👩‍👩‍👧",
+  "<|im_start|>user\nhi<|im_end|>\n",
   "x" * 300, "\u00a0\u2003\u200b", "a" + 37 * " " + "b",
 ]
 _CACHE = pathlib.Path.home() / ".cache" / "jswarm" / "models"
@@ -152,8 +153,8 @@ def test_a_chat_prompt_is_the_published_template(folder):
   tokenizer = text.load_tokenizer(folder)
   [ids] = text.encode(tokenizer, ["Hi"], chat=True)
   assert tokenizer.decode(ids) == (
-    "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging "
-    "Face<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by "
+    "Hugging Face<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
   )
   assert text.stop_ids(tokenizer, folder) == (2,)
 

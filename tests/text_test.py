@@ -51,7 +51,10 @@ def _build(template=TEMPLATE):
     single="<s> $A", special_tokens=[("<s>", 0)]
   )
   return PreTrainedTokenizerFast(
-    tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", chat_template=template
+    tokenizer_object=tokenizer,
+    bos_token="<s>",
+    eos_token="</s>",
+    chat_template=template,
   )
 
 

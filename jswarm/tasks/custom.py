@@ -25,7 +25,7 @@ def custom_utility(fn: CustomFn | str) -> ScoreFn:
     ValueError: the string names nothing that can be imported and called.
   """
   if isinstance(fn, str):
-    fn = _imported(fn)
+    fn = imported(fn)
   if not callable(fn):
     raise ValueError(f"utility is {fn!r}; allowed are a function (examples, replies)"
                      " -> scores and a string \"pkg.module:function\".")
@@ -92,10 +92,15 @@ def _number(item: Any) -> float | None:
     return None
 
 
-def _imported(spec: str) -> CustomFn:
+def imported(spec: str, what: str = "utility") -> Callable:
+  """The function that "pkg.module:function" names; `what` it is, for the message.
+
+  Raises:
+    ValueError: the module or the function is not there.
+  """
   module_name, colon, function = spec.partition(":")
   if not (module_name and colon and function):
-    raise ValueError(f"utility is {spec!r}; allowed is \"pkg.module:function\".")
+    raise ValueError(f"{what} is {spec!r}; allowed is \"pkg.module:function\".")
   try:
     module = importlib.import_module(module_name)
   except ModuleNotFoundError as error:
@@ -103,15 +108,15 @@ def _imported(spec: str) -> CustomFn:
     whose = ("there is no such module; check the spelling and that its folder is on"
              " PYTHONPATH" if module_name.startswith(missing)
              else f"which {module_name} imports; install it")
-    raise ValueError(f"utility {spec!r}: no module {missing!r}, {whose}.") from error
+    raise ValueError(f"{what} {spec!r}: no module {missing!r}, {whose}.") from error
   except Exception as error:
-    raise ValueError(f"utility {spec!r}: importing {module_name} raised"
+    raise ValueError(f"{what} {spec!r}: importing {module_name} raised"
                      f" {type(error).__name__}: {error}") from error
   fn = functools.reduce(lambda at, part: getattr(at, part, None),
                         function.split("."), module)
   if not callable(fn):
     near = difflib.get_close_matches(function, dir(module), 3)
     hint = f"; did you mean {', '.join(near)}?" if near else "."
-    raise ValueError(f"utility {spec!r}: {module_name} has no function"
+    raise ValueError(f"{what} {spec!r}: {module_name} has no function"
                      f" {function!r}{hint}")
   return fn

@@ -1,0 +1,35 @@
+"""The embedded default: six tiny experts, a task that needs several skills at once.
+
+  python -m experiments.search --config=configs/quickstart.py --workdir=runs/quickstart
+
+No download. About a minute on two CPU cores. A question has four parts, each of one
+of eight skills; each expert was tuned on a mixture of its own (configs/tiny_pool.py);
+the utility is the share of right parts.
+"""
+
+from jswarm import skills
+from jswarm.default_config import get_config as default
+
+NAMES = ("arithmetic", "letters", "mixed", "order", "reader", "tally")
+
+
+def get_config():
+  config = default()
+  config.pool.base = "builtin:tiny_pool/base"
+  config.pool.experts = tuple(f"builtin:tiny_pool/experts/{name}" for name in NAMES)
+  config.task.name = "skills"
+  config.task.records = "jswarm.skills:splits"
+  config.task.utility = "jswarm.skills:score"
+  config.task.dev_size = 60
+  config.task.test_size = 400
+  config.task.limit = 8
+  config.task.chat = False
+  config.messages.first = config.messages.middle = config.messages.last = ""
+  config.messages.response = skills.RESPONSE
+  config.messages.question = skills.QUESTION
+  config.search.graphs = 6
+  config.search.assignments = 6
+  config.search.iterations = 6
+  config.engine.rows = 256
+  config.log.baselines = True
+  return config

@@ -1,0 +1,35 @@
+"""The same search over several seeds, as a table with paired tests.
+
+  python -m experiments.sweep --config=configs/quickstart.py --seeds=10 \
+    --workdir=runs/sweep --out=docs/quickstart.md
+
+Every seed is a run of its own in the workdir and is continued where it was killed.
+"""
+
+from absl import flags, logging
+
+from jswarm import build, cli, report, run
+
+_CONFIG = cli.define_config()
+_SEEDS = flags.DEFINE_integer("seeds", 10, "Runs, with the seeds 0, 1, ...", 1)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the runs.")
+_OUT = flags.DEFINE_string("out", None, "Markdown table; printed if not given.")
+
+
+def main(argv):
+  del argv
+  rows = []
+  for seed in range(_SEEDS.value):
+    config = build.override(_CONFIG.value, {"seed": seed, "log.baselines": True})
+    result = run.run(build.plan(config), f"{_WORKDIR.value}/seed{seed}")
+    rows.append(result.results)
+    logging.info("seed %d: %s", seed, report.test_scores(result.results))
+  text = report.sweep_table(rows)
+  if _OUT.value:
+    with open(_OUT.value, "w", encoding="utf-8") as file:
+      file.write(text + "\n")
+  print(text)
+
+
+if __name__ == "__main__":
+  cli.launch(main, "config", "workdir")
