@@ -30,13 +30,12 @@ setup(
         "jinja2>=3.1",  # chat templates
         "gguf>=0.17",  # GGUF reader and dequantisation
         "huggingface-hub>=0.30",
-        "networkx>=3",  # shortest paths of self-generated questions
         "tqdm>=4.66",
         "tensorboardX>=2.6",
     ],
     extras_require={
         "cuda12": ["jax[cuda12]>=0.10.2"],
         "tpu": ["jax[tpu]>=0.10.2"],
-        "test": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6.100"],
+        "test": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6.100", "networkx>=3"],
     },
 )

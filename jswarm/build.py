@@ -5,6 +5,7 @@ Cheap checks come first: settings, then data, then adapters, then bases.
 """
 
 from collections.abc import Callable, Mapping
+import dataclasses
 import difflib
 import json
 import os
@@ -15,7 +16,8 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jswarm import engine, graphs, messages, pso, run, system, tasks
+from jswarm import engine, graphs, messages, pso, run, system, tasks, train
+from jswarm import train_pool
 from jswarm import experts as experts_lib
 from jswarm.default_config import get_config
 from jswarm.memo import Meter
@@ -33,6 +35,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
   by_mode = [
       (config.graph, "top_p", 0.0 if published else 0.8),
       (config.graph, "as_published", published),
+      (config.search, "role_weights", "current" if published else "best"),
       (config.role, "step_decay", 1.0 if published else 0.95),
       (config.weight, "step_decay", 1.0 if published else 0.95),
       (config.task, "parser", _parser(config.task, published)),
@@ -165,6 +168,33 @@ def judge(config: ConfigDict, loaded_task: tasks.Task, experts: Experts):
   loaded = experts_lib.load_pool(experts_lib.parse_specs([name]),
                                  DTYPES[config.pool.dtype])
   return engine.make_experts(loaded, engine_settings(resolve(config))).ask
+
+
+def pool_training(config: ConfigDict) -> dict[str, Any]:
+  """Arguments of `train_pool.train_pool` from a config like configs/tiny_pool.py.
+
+  Raises:
+    ValueError: an unknown field; lists the known ones.
+  """
+  c = config.to_dict()
+  base = c["base"]
+  if isinstance(base, dict):
+    base = train_pool.Scratch(**{
+        **base, "source": _typed(train_pool.Source, base["source"], "base.source"),
+        "settings": _typed(train.Settings, base["settings"], "base.settings")})
+  return dict(
+      base=base, max_tokens=c["max_tokens"],
+      settings=_typed(train.Settings, c["settings"], "settings"),
+      sources={name: _typed(train_pool.Source, source, f"experts.{name}")
+               for name, source in c["experts"].items()})
+
+
+def _typed(kind, fields, where):
+  known = {f.name for f in dataclasses.fields(kind)}
+  unknown = sorted(set(fields) - known)
+  if unknown:
+    raise ValueError(f"{where}: unknown {unknown}, allowed are {sorted(known)}.")
+  return kind(**fields)
 
 
 def load_system(folder: str | os.PathLike, *, base: str = "",

@@ -1,6 +1,7 @@
 """What all launchers share: a config flag, clear errors, the progress bar."""
 
 from collections.abc import Callable
+from logging import WARNING
 import sys
 
 from absl import app, flags, logging
@@ -33,12 +34,10 @@ class Progress:
   """A progress bar over node executions: calls/s, share of calls saved, ETA."""
 
   def __init__(self, disable: bool):
-    self._bar = tqdm(unit="call", disable=disable, dynamic_ncols=True)
-    self._made = 0
+    self._disable, self._bar, self._made = disable, None, 0
 
   def expect(self, total: int) -> None:
-    self._bar.total = total
-    self._bar.refresh()
+    self._bar = tqdm(total=total, unit="call", disable=self._disable, dynamic_ncols=True)
 
   def __call__(self, made: int, asked: int) -> None:
     self._made += made
@@ -60,19 +59,29 @@ def planned_calls(plan: Plan) -> int:
   return num * ((settings.iterations + 1) * steps * dev + dev + 2 * test) + test
 
 
+def _own(record) -> bool:
+  """Libraries that share absl's logger speak only when something is wrong."""
+  return record.levelno >= WARNING or "jswarm" in record.pathname
+
+
 def _guard(main, argv):
+  logging.get_absl_handler().addFilter(_own)
   try:
     main(argv)
-  except (ValueError, UtilityBroken) as error:
+  except (ValueError, OSError, UtilityBroken) as error:
     logging.debug("", exc_info=True)
     print(f"error: {error}", file=sys.stderr)
     sys.exit(EXIT_DATA)
 
 
 def _parse(argv):
-  """absl's parser; a field that does not exist is one line, not a traceback."""
+  """absl's parser; a field that does not exist is a line, not a traceback."""
   try:
     return flags.FLAGS(argv)
-  except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-    print(f"error: {' '.join(str(a) for a in error.args)}", file=sys.stderr)
-    sys.exit(EXIT_DATA)
+  except (AttributeError, KeyError) as error:
+    hint = " ".join(str(error.args[0]).split()) if error.args else ""
+    print(f"error: --config has no field {hint} All fields, with their units, stand in"
+          " jswarm/default_config.py.", file=sys.stderr)
+  except (flags.Error, TypeError, ValueError, OSError) as error:
+    print(f"error: {error}", file=sys.stderr)
+  sys.exit(EXIT_DATA)

@@ -68,6 +68,7 @@ def get_config() -> ConfigDict:
       assignments=10,  # M, random assignments a weight-step
       iterations=20,  # T, at most
       keep_assignments=True,  # a random assignment may be the result
+      role_weights=placeholder(str),  # graphs are scored on: best | current; by mode
   ))
   config.role = _pso()
   config.weight = _pso()

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jswarm import hf_config
+from jswarm import hf_export
 from jswarm import tensor_files
 from jswarm.architecture import DecoderConfig
 from jswarm.architecture import PROJECTIONS
@@ -110,7 +110,7 @@ def save_base(folder, config: DecoderConfig, params) -> None:
     ValueError: the config cannot be said in its family's config.json.
   """
   dtype = str(params["embed"].dtype)
-  fields = hf_config.export(config, dtype)
+  fields = hf_export.export(config, dtype)
   arrays = {}
   for leaf in _leaves(config):
     value = np.asarray(_get(params, leaf.path))
@@ -180,7 +180,8 @@ def _prefix(tensors, folder):
       return prefix
   raise ValueError(
     f"{folder} has no tensor embed_tokens.weight (under {_PREFIXES}); it has "
-    f"{len(tensors)} tensors such as {sorted(tensors)[:5]}. Give a causal language model."
+    f"{len(tensors)} tensors such as {sorted(tensors)[:5]}. Give a causal language "
+    "model."
   )
 
 
@@ -203,7 +204,8 @@ def _check(tensors, prefix, leaves, config, folder):
     name = min(wrong)
     raise ValueError(
       f"{tensors[name].file}: {len(wrong)} tensors have other shapes than config.json "
-      f"implies: {name}: {wrong[name]}. Use the config.json that belongs to the weights."
+      f"implies: {name}: {wrong[name]}. Use the config.json that belongs to these "
+      "weights."
     )
   trunk = {n for n in tensors if n.startswith(f"{prefix}layers.")}
   extra = {n for n in trunk - set(expected) if not n.endswith(_BUFFERS)}

@@ -1,4 +1,4 @@
-"""config.json of a Hugging Face model <-> `DecoderConfig`.
+"""config.json of a Hugging Face model -> `DecoderConfig`.
 
 Both spellings are read: the fields of transformers 4 (rope_theta, rope_scaling,
 sliding_window_pattern) and those of transformers 5 (rope_parameters by layer type,
@@ -6,7 +6,6 @@ layer_types). What a file leaves out has the default of its family's public conf
 class. What the decoder could not reproduce is refused by name.
 """
 
-import dataclasses
 import pathlib
 
 from jswarm import tensor_files
@@ -56,15 +55,6 @@ _FAMILIES = {
   "gemma2": _GEMMA | _GEMMA2,
   "gemma3_text": _GEMMA | _GEMMA3,
 }
-_CLASSES = {
-  "llama": "LlamaForCausalLM",
-  "mistral": "MistralForCausalLM",
-  "qwen2": "Qwen2ForCausalLM",
-  "qwen3": "Qwen3ForCausalLM",
-  "gemma": "GemmaForCausalLM",
-  "gemma2": "Gemma2ForCausalLM",
-  "gemma3_text": "Gemma3ForCausalLM",
-}
 _ACTIVATIONS = {
   "silu": "silu",
   "swish": "silu",
@@ -74,7 +64,7 @@ _ACTIVATIONS = {
 # where null is a value; elsewhere it stands for the default
 _NULLABLE = ("num_key_value_heads", "sliding_window", "attn_logit_softcapping",
              "final_logit_softcapping")
-_ROPE_FACTORS = {
+ROPE_FACTORS = {
   "default": (),
   "linear": ("factor",),
   "llama3": ("factor", "low_freq_factor", "high_freq_factor"),
@@ -199,23 +189,26 @@ def _rope(family, f, where):
   by_type = {k: v for k, v in rope.items() if isinstance(v, dict)}
   full = by_type.get("full_attention", {}) if by_type else rope
   local = by_type.get("sliding_attention", {})
-  theta, scaling = float(full.get("rope_theta", f["rope_theta"])), _scaling(full, f, where)
+  theta = float(full.get("rope_theta", f["rope_theta"]))
+  scaling = _scaling(full, f, where)
   if family != "gemma3_text":
     return theta, scaling, None
   if _scaling(local, f, where) is not None:
-    raise ValueError(f"{where}: scaled RoPE in sliding layers is not supported: {local}.")
+    raise ValueError(
+      f"{where}: scaled RoPE in sliding layers is not supported: {local}."
+    )
   return theta, scaling, float(local.get("rope_theta", f["rope_local_base_freq"]))
 
 
 def _scaling(rope, f, where):
   kind = rope.get("rope_type", rope.get("type", "default"))
   part = rope.get("partial_rotary_factor", f.get("partial_rotary_factor", 1))
-  if kind not in _ROPE_FACTORS or part != 1:
+  if kind not in ROPE_FACTORS or part != 1:
     raise ValueError(
       f"{where}: RoPE type is {kind!r} over {part} of the head; known: "
-      f"{', '.join(_ROPE_FACTORS)}, over all of it."
+      f"{', '.join(ROPE_FACTORS)}, over all of it."
     )
-  names = _ROPE_FACTORS[kind]
+  names = ROPE_FACTORS[kind]
   missing = [name for name in names if name not in rope]
   if missing:
     raise ValueError(f"{where}: RoPE of type {kind} lacks {missing}; found {rope}.")
@@ -226,94 +219,3 @@ def _scaling(rope, f, where):
     return (kind, *factors)
   original = rope.get("original_max_position_embeddings", f["max_position_embeddings"])
   return (kind, *factors, int(original))
-
-
-def export(config: DecoderConfig, dtype: str) -> dict:
-  """config.json for `config`, in fields that transformers 4 and 5 both read.
-
-  Raises:
-    ValueError: the family's config class cannot say what `config` says.
-  """
-  if config.family not in _CLASSES:
-    raise ValueError(
-      f"family is {config.family!r}, which cannot be exported; known: "
-      f"{', '.join(_CLASSES)}."
-    )
-  fields = _plain_fields(config) | _window_fields(config) | {
-    "architectures": [_CLASSES[config.family]],
-    "torch_dtype": dtype,
-    "rope_theta": config.rope_theta,
-    "rope_scaling": _rope_fields(config.rope_scaling),
-  }
-  if config.local_rope_theta is not None:
-    fields["rope_local_base_freq"] = config.local_rope_theta
-  _check_same(config, parse(fields, "the exported config.json"))
-  return fields
-
-
-def _plain_fields(config):
-  gemma = config.family.startswith("gemma")
-  activation = "silu" if config.activation == "silu" else "gelu_pytorch_tanh"
-  fields = {
-    "model_type": config.family,
-    "vocab_size": config.vocab,
-    "hidden_size": config.width,
-    "intermediate_size": config.hidden,
-    "num_hidden_layers": config.layers,
-    "num_attention_heads": config.heads,
-    "num_key_value_heads": config.kv_heads,
-    "head_dim": config.head_dim,
-    "hidden_act": activation,
-    "rms_norm_eps": config.norm_eps,
-    "tie_word_embeddings": config.tied,
-    "max_position_embeddings": config.max_positions,
-    "attention_bias": config.o_bias,
-    "bos_token_id": None,
-    "eos_token_id": None,
-    "pad_token_id": None,
-  }
-  if gemma:
-    fields["hidden_activation"] = activation
-  if config.post_norms:
-    scalar = config.query_scale**-2
-    fields["query_pre_attn_scalar"] = round(scalar) if scalar >= 1 else scalar
-    fields["attn_logit_softcapping"] = config.attn_softcap
-    fields["final_logit_softcapping"] = config.final_softcap
-  return fields
-
-
-def _window_fields(config):
-  sizes = {w for w in config.windows if w is not None}
-  fields = {"sliding_window": max(sizes, default=None)}
-  if config.family in ("llama", "gemma", "mistral"):
-    return fields
-  kinds = ("full_attention" if w is None else "sliding_attention" for w in config.windows)
-  fields["layer_types"] = list(kinds)
-  if config.family.startswith("qwen"):
-    fields["use_sliding_window"] = bool(sizes)
-    fields["max_window_layers"] = next(
-      (i for i, w in enumerate(config.windows) if w is not None), config.layers
-    )
-  return fields
-
-
-def _rope_fields(scaling):
-  if scaling is None:
-    return None
-  kind, *factors = scaling
-  names = (*_ROPE_FACTORS[kind], "original_max_position_embeddings")
-  return {"rope_type": kind, **dict(zip(names, factors))}
-
-
-def _check_same(config, back):
-  def close(a, b):
-    both = isinstance(a, float) and isinstance(b, float)
-    return a == b or (both and abs(a - b) <= 1e-6 * abs(a))
-
-  pairs = zip(dataclasses.asdict(config).items(), dataclasses.asdict(back).values())
-  wrong = {name: (a, b) for (name, a), b in pairs if not close(a, b)}
-  if wrong:
-    raise ValueError(
-      f"a {config.family} config.json cannot say (ours, what it would say): {wrong}. "
-      "Change the config or its family."
-    )

@@ -35,9 +35,14 @@ def _lift(vector, like):
   return jnp.expand_dims(vector, tuple(range(like.ndim - 1)))
 
 
-def dot(x, kernel):
-  """x[..., D] @ kernel[D, n] summed in float32."""
-  return jnp.dot(x, kernel, preferred_element_type=jnp.float32)
+def dot(x, kernel, axes="...d,dn->...n"):
+  """x[..., D] @ kernel[D, n], or another einsum of the two, summed in float32."""
+  product = partial(jnp.einsum, axes, preferred_element_type=jnp.float32)
+  alone = x.size == x.shape[-1] and x.dtype == jnp.bfloat16
+  if not alone or jax.default_backend() != "cpu":
+    return product(x, kernel)
+  # XLA on CPU takes ten times as long for one bfloat16 row as for two.
+  return product(jax.lax.optimization_barrier(jnp.concatenate([x, x])), kernel)[:1]
 
 
 class RMSNorm(nn.Module):

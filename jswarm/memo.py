@@ -82,9 +82,10 @@ class Memo:
     self._inner.install(weights)
     self._versions = versions(self._inner, weights)
 
-  def forget(self) -> None:
-    """Drops the replies of all weights but the installed ones."""
-    held = set(self._versions)
+  def forget(self, *kept: tuple[PyTree, ...]) -> None:
+    """Drops the replies of all weights but the installed ones and those `kept`."""
+    held = {v for weights in kept for v in versions(self._inner, weights)}
+    held |= set(self._versions)
     self._replies = {key: reply for key, reply in self._replies.items()
                      if key.split(":", 1)[0] in held}
 

@@ -59,7 +59,8 @@ def load_adapter(folder, config: DecoderConfig, allow_pickle: bool = False) -> d
   Returns:
     {projection: {"A": float32 [L, in, r], "B": float32 [L, r, out]}} for the
     projections of the file, one r for all (smaller ranks padded with zeros), zeros in
-    layers that it leaves alone. Scale alpha / r, or alpha / sqrt(r) for rsLoRA, is in B.
+    layers that it leaves alone. B holds the scale: alpha / r, or alpha / sqrt(r) for
+    rsLoRA.
 
   Raises:
     ValueError: a file is missing or damaged, the adapter is of a kind that A @ B does
@@ -93,7 +94,7 @@ def _factors(modules, fields, config):
 
 
 def _rank_and_scale(pair, fields):
-  """Declared rank and scale of one module; rank_pattern and alpha_pattern as in PEFT."""
+  """Declared rank and scale of a module; rank_pattern, alpha_pattern as in PEFT."""
 
   def look_up(patterns, default):
     for pattern, value in (patterns or {}).items():
@@ -134,7 +135,8 @@ def _modules(tensors, fields, folder):
   modules, unknown = {}, []
   for name, tensor in tensors.items():
     match = _NAME.fullmatch(name)
-    if not match or PROJECTIONS.get(match["name"]) != match["part"].removeprefix("self_"):
+    part = match and match["part"].removeprefix("self_")
+    if not match or PROJECTIONS.get(match["name"]) != part:
       unknown.append(name)
       continue
     pair = modules.setdefault((match["name"], int(match["layer"])), {})
@@ -143,14 +145,14 @@ def _modules(tensors, fields, folder):
     raise ValueError(
       f"{folder} has {len(unknown)} tensors that are no LoRA factors of "
       f"{_targets(PROJECTIONS)}: {sorted(unknown)[:3]} (target_modules "
-      f"{fields.get('target_modules')}). Adapters of embeddings, heads or other modules "
-      "are not supported: merge it into its base and give that as a full model."
+      f"{fields.get('target_modules')}). Adapters of embeddings, heads or other "
+      "modules are not supported: merge it into its base and give that as a full model."
     )
   alone = [factor.name for p in modules.values() if len(p) < 2 for factor in p.values()]
   if alone:
     raise ValueError(
-      f"{folder}: {sorted(alone)[:3]} have no partner (lora_A needs lora_B). Export the "
-      "adapter again."
+      f"{folder}: {sorted(alone)[:3]} have no partner (lora_A needs lora_B). Export "
+      "the adapter again."
     )
   return modules
 

@@ -203,7 +203,7 @@ def _row(infos, state, meter):
 
 def _commit(plan, problem, memo, files, state, history, singles, infos):
   """Logs, then checkpoints: a kill in between repeats the iteration, rows and all."""
-  memo.forget()
+  memo.forget(swarm.role_weights(state, plan.settings))
   if not files:
     return
   files.record(int(state.iteration), infos, history)

@@ -35,20 +35,6 @@ class Skill(NamedTuple):
   solve: Callable[[Sequence[str]], str]
 
 
-class Mixture(NamedTuple):
-  """What an expert is tuned on.
-
-  Attributes:
-    skills: skill -> weight, the chance of a part to be of this skill.
-    talk: share of the records in which others answered before.
-    crowd: fewest and most skills that each of these others knows.
-  """
-
-  skills: Mapping[str, float]
-  talk: float
-  crowd: tuple[int, int] = (2, 4)
-
-
 def below(rng: random.Random, n: int) -> int:
   """A whole number in 0..n-1."""
   return int(rng.random() * n)
@@ -129,22 +115,35 @@ def questions(
     for k, record in enumerate(_distinct(draw, split, count))]
 
 
-def records(mixture: Mixture, split: str, count: int, seed: int) -> list[dict[str, str]]:
-  """Tuning records of an expert: {"prompt", "completion", "question", "answer"}.
+def splits(dev: int, test: int, seed: int) -> dict[str, list[dict[str, Any]]]:
+  """{"dev", "test"}: different questions for each seed; `task.records` of the
+  quickstart."""
+  return {"dev": questions("dev", dev, seed), "test": questions("test", test, seed)}
 
-  In a share `mixture.talk` of them 1 to 5 others have answered before, each with
-  some skills of its own and plausible guesses elsewhere.
+
+def records(
+  skills: Mapping[str, float], split: str, count: int, seed: int, talk: float = 0.5,
+  crowd: Sequence[int] = (2, 4)
+) -> list[dict[str, str]]:
+  """Tuning records {"prompt", "completion", "question", "answer"} of a mixture.
+
+  Args:
+    skills: name -> weight, the chance of each part to be of this skill.
+    split, count, seed: as of `questions`.
+    talk: share of the records in which 1 to 5 others have answered before.
+    crowd: fewest and most skills that each of these others knows.
   """
-  names = _known(mixture.skills)
-  weights = [mixture.skills[name] for name in names]
+  names = _known(skills)
+  weights = [skills[name] for name in names]
   rng = random.Random(f"{split}-{seed}-records")
   draw = lambda: _question(
     rng, [choose(rng, names, weights) for _ in range(PARTS)])
   made = []
   for record in _distinct(draw, split, count):
     replies = []
-    if rng.random() < mixture.talk:
-      replies = [response(rng, record, mixture.crowd) for _ in range(1 + below(rng, MOST_RESPONSES))]
+    if rng.random() < talk:
+      others = 1 + below(rng, MOST_RESPONSES)
+      replies = [response(rng, record, crowd) for _ in range(others)]
     made.append({
       "prompt": prompt(record["question"], replies), "completion": record["answer"],
       "question": record["question"], "answer": record["answer"]})
@@ -158,16 +157,15 @@ def prompt(question: str, replies: Sequence[str] = ()) -> str:
 
 
 def response(
-  rng: random.Random, record: Mapping[str, Any], crowd: tuple[int, int] = (2, 4)
+  rng: random.Random, record: Mapping[str, Any], crowd: Sequence[int] = (2, 4)
 ) -> str:
   """A simulated expert's answer: right on `crowd` skills of its own, else a guess."""
   fewest, most = crowd
   known = sample(rng, tuple(SKILLS), fewest + below(rng, most - fewest + 1))
-  gold = words_of(record["answer"])
-  said = [
+  gold = record["answer"].split()
+  return " ".join(
     word if skill in known and rng.random() < 0.95 else guess(rng, skill)
-    for skill, word in zip(record["parts"], gold)]
-  return answer_of(record["parts"], said)
+    for skill, word in zip(record["parts"], gold))
 
 
 def guess(rng: random.Random, skill: str) -> str:
@@ -182,14 +180,7 @@ def score(
 
   A part is right when the word at its place is; missing words are wrong.
   """
-  return [_share(words_of(e["answer"]), words_of(r)) for e, r in zip(examples, replies)]
-
-
-KEYS = True
-def answer_of(parts, words):
-  return " ".join(f"{p} {w}" if KEYS else w for p, w in zip(parts, words))
-def words_of(answer):
-  return answer.split()[1::2] if KEYS else answer.split()
+  return [_share(e["answer"].split(), r.split()) for e, r in zip(examples, replies)]
 
 
 def vocabulary() -> list[str]:
@@ -217,7 +208,7 @@ def _question(rng, skills):
   drawn = [(name, SKILLS[name].draw(rng)) for name in skills]
   return {
     "question": " ; ".join(" ".join([name, *words]) for name, words in drawn),
-    "answer": answer_of(skills, [SKILLS[name].solve(words) for name, words in drawn]),
+    "answer": " ".join(SKILLS[name].solve(words) for name, words in drawn),
     "parts": [name for name, _ in drawn]}
 
 
@@ -227,13 +218,17 @@ def _distinct(draw, split, count):
     raise ValueError(f"unknown split {split!r}: allowed are {', '.join(SPLITS)}")
   low, high = SPLITS[split]
   seen, found = set(), []
-  while len(found) < count:
+  for _ in range(100 * count + 1000):
+    if len(found) == count:
+      return found
     record = draw()
     question = record["question"]
     if question not in seen and low <= _byte(question) < high:
       found.append(record)
       seen.add(question)
-  return found
+  raise ValueError(
+    f"only {len(found)} different questions found for split {split!r}, {count} wanted:"
+    " ask for fewer, or for more parts or skills")
 
 
 def _byte(question):
@@ -251,9 +246,3 @@ def _known(skills):
 
 def _share(gold, said):
   return sum(g == s for g, s in zip(gold, said)) / len(gold)
-
-
-def splits(dev: int, test: int, seed: int) -> dict[str, list[dict[str, Any]]]:
-  """{"dev", "test"}: different questions for each seed; `task.records` of the
-  quickstart."""
-  return {"dev": questions("dev", dev, seed), "test": questions("test", test, seed)}

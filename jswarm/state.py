@@ -11,6 +11,7 @@ from jswarm.types import Experts, PyTree
 
 MODES = ("fixed", "as_published")
 STEPS = ("both", "role", "weight")
+ROLE_WEIGHTS = ("current", "best")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,8 @@ class Settings:
     iterations: most iterations (the paper's 20).
     keep_assignments: a random assignment that scores best may be the result, as
       in the public code; off: only systems with expert i on node i.
+    role_weights: the role-step scores graphs on the "current" weights of the weight
+      swarm, as published, or on those of the "best" system so far.
     graph: how adjacencies decode; role, weight: the two swarms' PSO settings.
   """
 
@@ -33,12 +36,13 @@ class Settings:
   assignments: int
   iterations: int
   keep_assignments: bool
+  role_weights: str
   graph: graphs.Settings
   role: pso.Settings
   weight: pso.Settings
 
   def __post_init__(self):
-    for field, allowed in (("mode", MODES), ("steps", STEPS)):
+    for field, allowed in (("mode", MODES), ("steps", STEPS), ("role_weights", ROLE_WEIGHTS)):
       if getattr(self, field) not in allowed:
         raise ValueError(f"search.{field}={getattr(self, field)!r}: allowed are"
                          f" {', '.join(allowed)}.")

@@ -9,7 +9,9 @@ Two modes. `as_published` follows the public code: the weight-step runs on the b
 graph of the iteration, assignments are redrawn every time and scores that were
 measured on different graphs are compared. `fixed` compares only what is comparable:
 the weight-step runs on the best graph found, its bests are scored anew whenever
-that graph changes, and the best graph is scored anew on the weights of the moment.
+that graph changes; the role-step runs on the weights of the best system found, and
+its best graph is scored anew on them. (JFK-scores reward experts that do well
+anywhere; graphs that are scored on weights in mid-flight forget who was good where.)
 """
 
 from collections.abc import Sequence
@@ -21,7 +23,7 @@ import numpy as np
 
 from jswarm import contribution, graphs, messages, pso
 from jswarm.state import Graph, Settings, State, System, moves_weights
-from jswarm.types import Experts
+from jswarm.types import Experts, PyTree
 from jswarm.utility import Evaluation, Evaluator
 
 class Info(NamedTuple):
@@ -88,7 +90,7 @@ def iterate(key: jax.Array, state: State, problem: Problem,
   key = jax.random.fold_in(key, t)
   before = float(state.best.utility)
   infos = []
-  problem.experts.install(_weights(state, problem))
+  problem.experts.install(role_weights(state, settings))
   latest = state.reference
   if settings.steps != "weight":
     state, latest, info = role_step(jax.random.fold_in(key, 0), state, problem, settings)
@@ -135,7 +137,7 @@ def role_step(key, state: State, problem: Problem, settings: Settings):
   role = _tell(role, jnp.asarray(utility), jnp.asarray(scored))
   state = state.replace(role=role, swarm_best=latest if better else old)
   identity = jnp.arange(len(problem.experts.names), dtype=jnp.int32)
-  weights = _weights(state, problem)
+  weights = role_weights(state, settings)
   for value, graph in ((utility[top], latest), (old_value, old)):
     state = _keep(state, value, graph, identity, weights, t, 0)
   return state, latest, _info("role", utility, "graph", evaluations,
@@ -278,6 +280,13 @@ def _pick(tree, index):
 def _argmax(utility):
   """Index of the largest that is not missing; 0 if all are."""
   return np.argmax(np.where(np.isnan(utility), -np.inf, utility))
+
+
+def role_weights(state: State, settings: Settings) -> tuple[PyTree, ...]:
+  """The weights on which the next role-step scores its graphs."""
+  if settings.role_weights == "best" or not state.weight:
+    return state.best.weights
+  return tuple(swarm.position for swarm in state.weight)
 
 
 def _weights(state, problem):

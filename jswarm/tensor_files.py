@@ -43,8 +43,8 @@ def read_json(path) -> dict:
     inside = sorted(p.name for p in path.parent.glob("*"))[:20]
     found = f"which holds {inside}" if path.parent.is_dir() else "which does not exist"
     raise ValueError(
-      f"{path.name} is missing in the folder {path.parent}, {found}. Give the folder of "
-      "a Hugging Face model or PEFT adapter."
+      f"{path.name} is missing in the folder {path.parent}, {found}. Give the folder "
+      "of a Hugging Face model or PEFT adapter."
     )
   try:
     value = json.loads(path.read_text("utf-8"))
@@ -68,7 +68,7 @@ def open_safetensors(path) -> dict[str, Tensor]:
     first = file.read(8)
     length = int.from_bytes(first, "little")
     if first[:7] == b"version":
-      raise ValueError(f"{path} is a Git LFS pointer: run `git lfs pull` in its folder.")
+      raise ValueError(f"{path} is a Git LFS pointer: run `git lfs pull` beside it.")
     if len(first) < 8 or length > _LONGEST_HEADER or 8 + length > size:
       raise ValueError(
         f"{path} is truncated or no safetensors file: it has {size} bytes, its header "
@@ -100,7 +100,8 @@ def _entry(path, name, entry, start, size):
       f"{path}: tensor {name} is {entry['dtype']}{list(shape)} but takes {end - begin} "
       f"bytes. {_AGAIN}"
     )
-  return Tensor(path, shape, functools.partial(_read, path, dtype, shape, start + begin))
+  read = functools.partial(_read, path, dtype, shape, start + begin)
+  return Tensor(path, shape, read)
 
 
 def _read(path, dtype, shape, offset):

@@ -21,7 +21,8 @@ PLAIN = DecoderConfig(
 RICH = dataclasses.replace(
   PLAIN, activation="gelu_tanh", norm_offset=1.0, post_norms=True, qkv_bias=True,
   o_bias=True, qk_norm=True, attn_softcap=4.0, final_softcap=5.0, embed_scale=32**0.5,
-  tied=False, rope_scaling=("linear", 2.0), local_rope_theta=100.0, windows=(4, None, 4),
+  tied=False, rope_scaling=("linear", 2.0), local_rope_theta=100.0,
+  windows=(4, None, 4),
 )
 CONFIGS = {"plain": PLAIN, "rich": RICH}
 LENGTH = 11
@@ -39,8 +40,8 @@ def make(config):
   decoder = decoder._replace(apply=jax.jit(decoder.apply))
   rng = np.random.default_rng(0)
   shapes = jax.eval_shape(decoder.init, jax.random.key(0))
-  params = jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 0.2, x.shape), x.dtype), shapes)
-  return decoder, params
+  draw = lambda x: jnp.asarray(rng.normal(0, 0.2, x.shape), x.dtype)
+  return decoder, jax.tree.map(draw, shapes)
 
 
 def sample_tokens(rows=2, length=LENGTH):
@@ -60,12 +61,13 @@ def random_adapters(config, experts=3, rank=2, names=("q", "v", "o", "down")):
 
 
 def test_params_have_the_published_tree():
-  decoder = decoder_lib.make_decoder(RICH)
-  shapes = jax.tree.map(lambda x: x.shape, jax.eval_shape(decoder.init, jax.random.key(0)))
+  init = decoder_lib.make_decoder(RICH).init
+  shapes = jax.tree.map(lambda x: x.shape, jax.eval_shape(init, jax.random.key(0)))
   biased = lambda i, o: {"kernel": (3, i, o), "bias": (3, o)}
   norm = {"scale": (3, 32)}
   attn = {"q": biased(32, 40), "k": biased(32, 20), "v": biased(32, 20),
-          "o": biased(40, 32), "q_norm": {"scale": (3, 10)}, "k_norm": {"scale": (3, 10)}}
+          "o": biased(40, 32), "q_norm": {"scale": (3, 10)},
+          "k_norm": {"scale": (3, 10)}}
   mlp = {"gate": {"kernel": (3, 32, 48)}, "up": {"kernel": (3, 32, 48)},
          "down": {"kernel": (3, 48, 32)}}
   assert shapes == {
@@ -110,7 +112,8 @@ def test_the_cache_changes_nothing(model, unstacked):
   cache = decoder_lib.empty_cache(decoder.config, 2, LENGTH + 3, jnp.float32, unstacked)
   parts = []
   for begin, end in ((0, 4), (4, 5), (5, 6), (6, LENGTH)):
-    part, cache = decoder.apply(params, tokens[:, begin:end], positions[:, begin:end], cache)
+    step = tokens[:, begin:end], positions[:, begin:end]
+    part, cache = decoder.apply(params, *step, cache)
     parts.append(part)
   np.testing.assert_allclose(jnp.concatenate(parts, axis=1), whole, atol=2e-5)
   assert cache.end == LENGTH
@@ -199,10 +202,9 @@ def test_a_one_hot_mix_is_the_merged_expert(model):
   base, _ = decoder.apply(params, *sample_tokens())
   assert np.abs(logits - base).max() > 0.1
   for row, expert in enumerate((2, 0)):
-    merged = decoder_lib.merge(params, jax.tree.map(lambda x: x[expert], adapters))
-    for weights in (merged, decoder_lib.merge(decoder_lib.unstack(params),
-                                              jax.tree.map(lambda x: x[expert], adapters))):
-      alone, _ = decoder.apply(weights, *sample_tokens())
+    adapter = jax.tree.map(lambda x: x[expert], adapters)
+    for base in (params, decoder_lib.unstack(params)):
+      alone, _ = decoder.apply(decoder_lib.merge(base, adapter), *sample_tokens())
       np.testing.assert_allclose(logits[row], alone[row], atol=5e-5)
 
 
@@ -240,8 +242,17 @@ def test_bfloat16_params_give_float32_logits_near_the_float32_ones(model):
   exact, _ = decoder.apply(
     jax.tree.map(lambda x: x.astype(jnp.float32), rounded), tokens, positions
   )
-  assert logits.dtype == jnp.float32 and cache.k.dtype == jnp.bfloat16
+  assert logits.dtype == jnp.float32
   assert np.abs(logits - exact).max() < 0.1 * np.abs(exact).max()
+
+
+def test_a_single_bfloat16_token_is_like_one_of_many():
+  decoder, params = make(PLAIN)
+  params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
+  tokens, _ = sample_tokens(length=1)
+  both, _ = decoder.apply(params, tokens, jnp.zeros((2, 1), jnp.int32))
+  alone, _ = decoder.apply(params, tokens[:1], jnp.zeros((1, 1), jnp.int32))
+  np.testing.assert_allclose(alone[0], both[0], atol=1e-3)
 
 
 def test_one_config_is_one_pair_of_functions():
@@ -259,7 +270,8 @@ def test_linear_scaling_stretches_positions_of_global_layers_only():
 
 def test_llama3_scaling_keeps_short_waves_and_divides_long_ones():
   config = dataclasses.replace(
-    PLAIN, head_dim=64, rope_theta=500000.0, rope_scaling=("llama3", 32.0, 1.0, 4.0, 8192)
+    PLAIN, head_dim=64, rope_theta=500000.0,
+    rope_scaling=("llama3", 32.0, 1.0, 4.0, 8192),
   )
   before = rope_frequencies(dataclasses.replace(config, rope_scaling=None))[0]
   ratio = rope_frequencies(config)[0] / before

@@ -17,6 +17,8 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # of peft and transformers
+
 SIZE = dict(
   vocab_size=101, hidden_size=64, intermediate_size=96, num_hidden_layers=4,
   num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256,
@@ -32,12 +34,14 @@ GEMMA3_ROPE = dict(
 )
 FAMILIES = {
   "llama": ("Llama", {}),
-  "llama_tied_and_biased": ("Llama", dict(tie_word_embeddings=True, attention_bias=True)),
+  "llama_tied_and_biased": ("Llama", dict(
+    tie_word_embeddings=True, attention_bias=True)),
   "llama3_rope": ("Llama", dict(rope_parameters=LLAMA3)),
   "linear_rope": ("Llama", dict(
     rope_parameters=dict(rope_type="linear", factor=4.0, rope_theta=100.0))),
   "mistral": ("Mistral", dict(sliding_window=7)),
-  "qwen2": ("Qwen2", dict(use_sliding_window=True, sliding_window=7, max_window_layers=2)),
+  "qwen2": ("Qwen2", dict(
+    use_sliding_window=True, sliding_window=7, max_window_layers=2)),
   "qwen3": ("Qwen3", WIDE),
   "gemma": ("Gemma", WIDE),
   "gemma2": ("Gemma2", dict(**WIDE, sliding_window=7, query_pre_attn_scalar=10,
@@ -121,12 +125,17 @@ def assert_close(ours, theirs, atol):
     np.testing.assert_allclose(a, b, atol=atol, rtol=0)
 
 
+def assert_same_logits(config, params, model):
+  ours = our_logits(config, params, PROMPTS)
+  assert_close(ours, reference_logits(model, PROMPTS), 1e-4)
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_logits_and_64_greedy_tokens_are_those_of_transformers(name, tmp_path):
   model = make_model(name)
   model.save_pretrained(tmp_path)
   config, params = hf.load_base(tmp_path)
-  assert_close(our_logits(config, params, PROMPTS), reference_logits(model, PROMPTS), 1e-4)
+  assert_same_logits(config, params, model)
   for prompt, row in zip(PROMPTS, greedy(config, params, PROMPTS, 64)):
     assert_greedy(model, prompt, row)
 
@@ -138,8 +147,7 @@ def test_a_saved_base_loads_in_transformers_with_equal_logits(name, tmp_path):
   params = jax.tree.map(lambda x: x * 1.1, params)
   hf.save_base(tmp_path / "ours", config, params)
   again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours").eval()
-  ours = our_logits(config, params, PROMPTS)
-  assert_close(ours, reference_logits(again, PROMPTS), 1e-4)
+  assert_same_logits(config, params, again)
   assert hf.read_config(tmp_path / "ours") == dataclasses.replace(
     config, query_scale=hf.read_config(tmp_path / "ours").query_scale
   )
@@ -169,7 +177,7 @@ def test_the_text_half_of_a_multimodal_gemma_3_loads(tmp_path):
   whole.save_pretrained(tmp_path)
   config, params = hf.load_base(tmp_path)
   assert config.family == "gemma3_text"
-  assert_close(our_logits(config, params, PROMPTS), reference_logits(text, PROMPTS), 1e-4)
+  assert_same_logits(config, params, text)
 
 
 def test_shards_load_like_one_file(tmp_path):
@@ -177,7 +185,7 @@ def test_shards_load_like_one_file(tmp_path):
   model.save_pretrained(tmp_path, max_shard_size="60KB")
   assert len(list(tmp_path.glob("*.safetensors"))) > 2
   config, params = hf.load_base(tmp_path)
-  assert_close(our_logits(config, params, PROMPTS), reference_logits(model, PROMPTS), 1e-4)
+  assert_same_logits(config, params, model)
 
 
 def test_pickled_weights_load_only_when_allowed(tmp_path):
@@ -189,7 +197,7 @@ def test_pickled_weights_load_only_when_allowed(tmp_path):
   with pytest.raises(ValueError, match="allow_pickle=True"):
     hf.load_base(tmp_path)
   config, params = hf.load_base(tmp_path, allow_pickle=True)
-  assert_close(our_logits(config, params, PROMPTS), reference_logits(model, PROMPTS), 1e-4)
+  assert_same_logits(config, params, model)
 
 
 def make_adapter(folder, name="llama", seed=1, **options):
@@ -225,7 +233,8 @@ def test_an_adapter_of_peft_gives_the_logits_of_peft(kind, tmp_path):
   theirs = reference_logits(model, PROMPTS)
   ours = our_logits(
     config, params, PROMPTS,
-    adapters=jax.tree.map(lambda x: jnp.asarray(x)[None], adapter), mix=jnp.ones((2, 1)),
+    adapters=jax.tree.map(lambda x: jnp.asarray(x)[None], adapter),
+    mix=jnp.ones((2, 1)),
   )
   assert_close(ours, theirs, 1e-4)
   merged = our_logits(config, decoder_lib.merge(params, adapter), PROMPTS)

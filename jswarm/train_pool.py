@@ -1,0 +1,208 @@
+"""Makes a pool of experts: records -> LoRA experts on one base, as PEFT folders.
+
+    train_data -> train.sft -> peft.save_adapter -> engine (dev score)
+
+Each expert is finished before the next begins, and a finished one is not trained
+again, so the same command continues an interrupted pool.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+from absl import logging
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jswarm import decoder as decoder_lib
+from jswarm import engine, experts, hf, messages, text, train, train_data
+from jswarm.architecture import DecoderConfig
+from jswarm.metrics import write_json
+from jswarm.sampling import Sampling
+from jswarm.tasks import custom_utility, imported
+from jswarm.tasks.base import Example
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+  """Where an expert's records come from: a file, or a function of the user's.
+
+  Attributes:
+    path, dev_path: JSONL of {"prompt", "completion"}, optional "answer".
+    records: "pkg.module:function", called as (split=, count=, seed=, **arguments)
+      with the splits "train" and "dev"; instead of files.
+    arguments: of that function.
+    count, dev_count: records to make, or to take of the files (0: all).
+    chat: prompts stand in the base's chat template.
+    score: "pkg.module:function", (examples, replies) -> scores of the dev score;
+      empty: 1 where the reply is the completion, else 0.
+    limit: most new tokens of a dev reply.
+  """
+
+  path: str = ""
+  dev_path: str = ""
+  records: str = ""
+  arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  count: int = 0
+  dev_count: int = 0
+  chat: bool = False
+  score: str = ""
+  limit: int = 32
+
+  def __post_init__(self):
+    if bool(self.path) == bool(self.records):
+      raise ValueError(f"path={self.path!r} and records={self.records!r}: give exactly"
+                       " one, a JSONL file or pkg.module:function.")
+
+  def load(self, seed: int) -> tuple[list[dict], list[dict]]:
+    """(train, dev) records; dev may be empty."""
+    if self.records:
+      make = imported(self.records, "records")
+      draw = lambda split, count: make(
+          split=split, count=count, seed=seed, **self.arguments) if count else []
+      return draw("train", self.count), draw("dev", self.dev_count)
+    train_records = train_data.read_jsonl(self.path)
+    dev = train_data.read_jsonl(self.dev_path) if self.dev_path else []
+    return train_records[:self.count or None], dev[:self.dev_count or None]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scratch:
+  """A base to train from scratch: its shape, tokenizer and data.
+
+  Attributes:
+    config: fields of `DecoderConfig` but the vocabulary's size.
+    tokenizer: "pkg.module:function", () -> tokenizer.
+    source: its records; settings: of the training.
+  """
+
+  config: Mapping[str, Any]
+  tokenizer: str
+  source: Source
+  settings: train.Settings
+
+
+def train_pool(out: str | os.PathLike, base: str | Scratch,
+               sources: Mapping[str, Source], settings: train.Settings, *,
+               max_tokens: int) -> list[dict[str, Any]]:
+  """Trains a pool into `out`: base/ (if from scratch) and experts/<name>/.
+
+  Args:
+    out: folder of the pool; a second call continues there.
+    base: folder or hub id of the base, or how to make one.
+    sources: expert -> its records; expert i is tuned with seed settings.seed + i.
+    settings: of every adapter.
+    max_tokens: longest record; longer ones are left out.
+
+  Returns:
+    A row an expert: name, dev_loss, dev_score, base_score on the same records; also
+    written to out/pool.json.
+
+  Raises:
+    ValueError: a record, a folder or a setting is wrong; named.
+  """
+  out = pathlib.Path(out)
+  data = {name: source.load(settings.seed + i)
+          for i, (name, source) in enumerate(sources.items())}
+  folder = base if isinstance(base, str) else _from_scratch(out, base, max_tokens)
+  local = experts.locate(folder)
+  config, params = hf.load_base(local)
+  # Stacked: the backward pass of unrolled layers takes minutes to compile.
+  tools = _Base(folder, config, jax.tree.map(jnp.asarray, params),
+                text.load_tokenizer(local), decoder_lib.make_decoder(config))
+  rows = []
+  for i, (name, source) in enumerate(sources.items()):
+    own = dataclasses.replace(settings, seed=settings.seed + i)
+    rows.append(_expert(out, tools, name, source, data[name], own, max_tokens))
+    logging.info("%s", rows[-1])
+    write_json(out / "pool.json", {"base": folder, "experts": rows})
+  return rows
+
+
+@dataclasses.dataclass(frozen=True)
+class _Base:
+  path: str
+  config: DecoderConfig
+  params: Any
+  tokenizer: Any
+  decoder: decoder_lib.Decoder
+
+
+def _expert(out, base, name, source, data, settings, max_tokens):
+  """The row of one expert, trained now or found finished."""
+  target = out / "experts" / name
+  if (target / "training.json").exists():
+    return json.loads((target / "training.json").read_text())
+  rows = [_tokenize(base.tokenizer, part, source, max_tokens) if part else None
+          for part in data]
+  trained = train.sft(base.decoder, base.params, rows[0], rows[1], settings,
+                      folder=out / "checkpoints" / name, name=name)
+  adapter = jax.tree.map(np.asarray, trained.weights)
+  hf.save_adapter(str(target), adapter, base.path, base.config)
+  row = {"name": name, "steps": settings.steps,
+         "dev_loss": list(trained.dev_loss.values())[-1:],
+         **_scores(base, adapter, source, data[1])}
+  write_json(target / "training.json", row)  # last: it marks the expert as finished
+  return row
+
+
+def _from_scratch(out, scratch, max_tokens):
+  """The folder of a base, trained now or found finished."""
+  folder = out / "base"
+  if (folder / "config.json").exists():
+    return str(folder)
+  tokenizer = imported(scratch.tokenizer, "tokenizer")()
+  config = DecoderConfig(vocab=len(tokenizer), **scratch.config)
+  rows = [_tokenize(tokenizer, part, scratch.source, max_tokens) if part else None
+          for part in scratch.source.load(scratch.settings.seed)]
+  trained = train.pretrain(decoder_lib.make_decoder(config), *rows, scratch.settings,
+                           folder=out / "checkpoints" / "base")
+  tokenizer.save_pretrained(folder)
+  hf.save_base(str(folder), config, jax.tree.map(np.asarray, trained.weights))
+  return str(folder)
+
+
+def _tokenize(tokenizer, records, source, max_tokens):
+  return train_data.tokenize(tokenizer, records, chat=source.chat, max_tokens=max_tokens)
+
+
+def _scores(base, adapter, source, records):
+  """{"dev_score", "base_score"}: mean score of the expert and of the bare base."""
+  if not records:
+    return {}
+  specs = tuple(experts.Spec(name=n, base=base.path) for n in ("expert", "base"))
+  zero = jax.tree.map(np.zeros_like, adapter)
+  group = experts.Group(
+      "lora", specs, (0, 1), base.config, base.tokenizer,
+      text.stop_ids(base.tokenizer, experts.locate(base.path)), base.params,
+      jax.tree.map(lambda *x: jnp.stack([jnp.asarray(y) for y in x]), adapter, zero))
+  pool = engine.make_experts(
+      experts.Pool(("expert", "base"), (group,)),
+      engine.Settings(rows=32, batch_tokens=8192, max_prompt_tokens=0, space="factors",
+                      sampling=Sampling(), seed=0))
+  score = custom_utility(source.score or same_as_completion)
+  examples = [Example(id=str(i), question=r["prompt"], answer=r.get("answer", ""),
+                      choices=None, chunks=None, record=r, where=f"dev[{i}]")
+              for i, r in enumerate(records)]
+  questions = [messages.Question(r["prompt"]) for r in records]
+  said = messages.run([messages.single(0), messages.single(1)], [questions] * 2, pool,
+                      _PLAIN, limit=source.limit, chat=source.chat).replies
+  return {key: float(np.mean(score(examples, replies)))
+          for key, replies in zip(("dev_score", "base_score"), said)}
+
+
+_PLAIN = messages.Wording(first="", middle="", last="", response="{k}{reply}",
+                          question="{prompt}")
+
+
+def same_as_completion(examples: Sequence[Mapping[str, Any]],
+                       replies: Sequence[str]) -> list[float]:
+  """1 where a reply is the completion, spaces aside."""
+  return [float(e["completion"].split() == r.split())
+          for e, r in zip(examples, replies)]
+
+
