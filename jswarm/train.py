@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from jswarm.architecture import PROJECTIONS, projection_shapes
 from jswarm.decoder import Decoder
-from jswarm.train_data import Batch, Loader, Rows, pad
+from jswarm.train_data import Batch, Loader, Rows, digest, pad
 from jswarm.types import PyTree
 
 LossFn = Callable[[PyTree, PyTree, Batch], tuple[jax.Array, jax.Array]]
@@ -41,7 +41,9 @@ class Settings:
       `lr * final`.
     weight_decay: of AdamW, on everything but norms and biases.
     clip: greatest norm of the gradient.
-    seed: of the initial weights and of the order of the data.
+    seed: of the order of the data.
+    init_seed: of the initial weights. Experts that start from the same A stay close
+      enough to be interpolated factor by factor.
     rank, alpha: r of an adapter and its scale alpha / r (Hu et al. 2021).
     targets: projections that get an adapter, from `PROJECTIONS`.
     eval_every, save_every: updates between dev losses and between checkpoints; 0:
@@ -57,6 +59,7 @@ class Settings:
   weight_decay: float = 0.0
   clip: float = 1.0
   seed: int = 0
+  init_seed: int = 0
   rank: int = 8
   alpha: float = 16.0
   targets: tuple[str, ...] = tuple(PROJECTIONS)
@@ -121,7 +124,7 @@ def sft(decoder: Decoder, params: PyTree, train: Rows, dev: Rows | None,
     return cross_entropy(
       decoder.apply(base, batch.tokens, batch.positions, None, stacked, mix)[0], batch)
 
-  start = init_adapter(jax.random.key(settings.seed), decoder.config, settings)
+  start = init_adapter(jax.random.key(settings.init_seed), decoder.config, settings)
   trained = fit(loss, start, params, train, dev, settings, folder=folder, name=name)
   return dataclasses.replace(trained, weights=scaled(trained.weights, scale))
 
@@ -137,7 +140,7 @@ def pretrain(decoder: Decoder, train: Rows, dev: Rows | None, settings: Settings
     return cross_entropy(
       decoder.apply(params, batch.tokens, batch.positions)[0], batch)
 
-  start = decoder.init(jax.random.key(settings.seed))
+  start = decoder.init(jax.random.key(settings.init_seed))
   return fit(loss, start, {}, train, dev, settings, folder=folder, name=name)
 
 
@@ -165,17 +168,22 @@ def cross_entropy(logits: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array
   return jnp.sum(losses * weights), jnp.sum(weights)
 
 
-def optimizer(settings: Settings) -> optax.GradientTransformation:
-  """AdamW after clipping; linear warmup, then a cosine."""
+def learning_rate(settings: Settings) -> optax.Schedule:
+  """Linear warmup to `lr`, then a cosine down to `lr * final`."""
   warmup = min(settings.warmup, settings.steps - 1)
-  rate = optax.warmup_cosine_decay_schedule(
+  return optax.warmup_cosine_decay_schedule(
     0.0 if warmup else settings.lr, settings.lr, warmup, settings.steps,
     settings.lr * settings.final)
+
+
+def optimizer(settings: Settings) -> optax.GradientTransformation:
+  """AdamW after clipping."""
   matrices = lambda tree: jax.tree.map_with_path(
     lambda path, _: path[-1].key not in ("scale", "bias"), tree)
   return optax.chain(
     optax.clip_by_global_norm(settings.clip),
-    optax.adamw(rate, b2=0.98, weight_decay=settings.weight_decay, mask=matrices))
+    optax.adamw(learning_rate(settings), b2=0.98,
+                weight_decay=settings.weight_decay, mask=matrices))
 
 
 def fit(loss: LossFn, start: PyTree, frozen: PyTree, train: Rows, dev: Rows | None,
@@ -186,7 +194,7 @@ def fit(loss: LossFn, start: PyTree, frozen: PyTree, train: Rows, dev: Rows | No
   loader = Loader(train, settings.batch, settings.multiple, settings.seed)
   update = _make_update(loss, tx)
   dev_loss = make_dev_loss(loss, dev, settings)
-  with _Saves(folder, settings) as saves:
+  with _Saves(folder, settings, train) as saves:
     state, history = saves.restore(state)
     bar = tqdm(
       range(int(state.step), settings.steps), initial=int(state.step),
@@ -239,9 +247,9 @@ def _make_update(loss, tx):
 class _Saves:
   """Checkpoints of one run; does nothing without a folder."""
 
-  def __init__(self, folder, settings):
+  def __init__(self, folder, settings, train):
     self._manager = None
-    self._settings = _printable(settings)
+    self._run = {**_printable(settings), "data": digest(train)}
     if folder is not None:
       options = ocp.CheckpointManagerOptions(
         max_to_keep=2, create=True, enable_async_checkpointing=False)
@@ -257,7 +265,7 @@ class _Saves:
 
   def save(self, state: State, history: dict[int, float]) -> None:
     if self._manager:
-      host = {"settings": self._settings, "dev_loss": list(history.items())}
+      host = {"run": self._run, "dev_loss": list(history.items())}
       self._manager.save(int(state.step), args=ocp.args.Composite(
         state=ocp.args.StandardSave(state), host=ocp.args.JsonSave(host)))
 
@@ -268,7 +276,7 @@ class _Saves:
       return fresh, {}
     found = self._manager.restore(step, args=ocp.args.Composite(
       host=ocp.args.JsonRestore())).host
-    self._check(found["settings"])
+    self._check(found["run"])
     template = jax.tree.map(ocp.utils.to_shape_dtype_struct, fresh)
     state = self._manager.restore(step, args=ocp.args.Composite(
       state=ocp.args.StandardRestore(template))).state
@@ -276,12 +284,12 @@ class _Saves:
     return state, {int(k): v for k, v in found["dev_loss"]}
 
   def _check(self, found):
-    changed = [k for k, v in self._settings.items() if found.get(k) != v]
+    changed = [k for k, v in self._run.items() if found.get(k) != v]
     if changed:
       k = changed[0]
       raise ValueError(
         f"{self._manager.directory} holds a run with {k}={found.get(k)!r}, this one "
-        f"has {k}={self._settings[k]!r}: set it back, or use another folder")
+        f"has {k}={self._run[k]!r}: set it back, or use another folder")
 
 
 def _printable(settings):

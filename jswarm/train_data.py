@@ -6,6 +6,7 @@ continued sees exactly the batches that it would have seen.
 """
 
 from collections.abc import Mapping, Sequence
+import hashlib
 import json
 import os
 from typing import Any, NamedTuple
@@ -92,6 +93,14 @@ def tokenize(
       "%d of %d records have more than max_tokens=%d tokens and are left out",
       len(rows) - len(kept), len(rows), max_tokens)
   return Rows([tokens for tokens, _ in kept], [start for _, start in kept])
+
+
+def digest(rows: Rows) -> str:
+  """Identifies the data of a run."""
+  sha = hashlib.sha256(np.asarray(rows.starts, np.int32).tobytes())
+  for tokens in rows.tokens:
+    sha.update(tokens.tobytes() + b"|")
+  return sha.hexdigest()[:16]
 
 
 def plan_epoch(

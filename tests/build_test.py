@@ -32,9 +32,10 @@ def test_every_field_reaches_the_plan(monkeypatch):
   monkeypatch.setattr(ConfigDict, "__getattr__", lambda self, k: (
       read.add(k), original(self, k))[1])
   experts, _ = fakes.numeric()
-  config = build.override(get_config(), {"task.utility": "tests.fakes:mean_of_numbers",
-                                         "engine.compile_cache": False})
-  build.plan(config, records=fakes.records(), experts=experts)
+  config = build.override(get_config(), {
+      "task.utility": "tests.fakes:mean_of_numbers", "task.records": "tests.fakes:splits",
+      "task.dev_size": 5, "task.test_size": 6, "engine.compile_cache": False})
+  build.plan(config, experts=experts)
   sections = {"messages", "graph", "search", "role", "weight", "budget", "generation"}
   fields = {f.split(".")[-1] for f in build.flatten(config)
             if f.split(".")[0] not in sections and "." in f}

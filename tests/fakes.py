@@ -64,3 +64,9 @@ def records(dev=5, test=6):
   make = lambda split, n: [{"id": f"{split}{i}", "question": f"{split} question {i}",
                             "answer": str(i)} for i in range(n)]
   return {"dev": make("dev", dev), "test": make("test", test)}
+
+
+def splits(dev, test, seed):
+  """Records as `task.records` makes them."""
+  del seed
+  return records(dev, test)
