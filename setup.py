@@ -25,6 +25,7 @@ setup(
         "absl-py>=2",
         "ml-collections>=1",
         "numpy>=2",
+        "ml-dtypes>=0.5",
         "safetensors>=0.5",
         "tokenizers>=0.21",
         "jinja2>=3.1",  # chat templates

@@ -115,7 +115,8 @@ def load_pool(specs: Sequence[Spec], dtype=jnp.float32,
   folders = {spec.base: locate(spec.base, spec.revision) for spec in specs}
   adapters = {
       spec.name: hf.load_adapter(locate(spec.adapter, spec.revision),
-                                 _config(folders[spec.base]))
+                                 _config(folders[spec.base]),
+                                 allow_pickle=allow_pickle)
       for spec in specs if spec.adapter}
   groups, full = [], {}
   for base in dict.fromkeys(spec.base for spec in specs):

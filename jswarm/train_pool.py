@@ -94,8 +94,10 @@ def train_pool(out: str | os.PathLike, base: str | Scratch,
   Args:
     out: folder of the pool; a second call continues there.
     base: folder or hub id of the base, or how to make one.
-    sources: expert -> its records; expert i is tuned with seed settings.seed + i.
-    settings: of every adapter.
+    sources: expert -> its records; those of expert i are drawn with the seed
+      settings.seed + 1 + i.
+    settings: of every adapter. All start from the same A, without which the factors
+      of two experts could not be averaged.
     max_tokens: longest record; longer ones are left out.
 
   Returns:
@@ -106,7 +108,7 @@ def train_pool(out: str | os.PathLike, base: str | Scratch,
     ValueError: a record, a folder or a setting is wrong; named.
   """
   out = pathlib.Path(out)
-  data = {name: source.load(settings.seed + i)
+  data = {name: source.load(settings.seed + 1 + i)
           for i, (name, source) in enumerate(sources.items())}
   folder = base if isinstance(base, str) else _from_scratch(out, base, max_tokens)
   local = experts.locate(folder)
@@ -115,9 +117,8 @@ def train_pool(out: str | os.PathLike, base: str | Scratch,
   tools = _Base(folder, config, jax.tree.map(jnp.asarray, params),
                 text.load_tokenizer(local), decoder_lib.make_decoder(config))
   rows = []
-  for i, (name, source) in enumerate(sources.items()):
-    own = dataclasses.replace(settings, seed=settings.seed + i)
-    rows.append(_expert(out, tools, name, source, data[name], own, max_tokens))
+  for name, source in sources.items():
+    rows.append(_expert(out, tools, name, source, data[name], settings, max_tokens))
     logging.info("%s", rows[-1])
     write_json(out / "pool.json", {"base": folder, "experts": rows})
   return rows
