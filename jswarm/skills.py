@@ -183,6 +183,17 @@ def score(
   return [_share(e["answer"].split(), r.split()) for e, r in zip(examples, replies)]
 
 
+def score_shuffled(
+  examples: Sequence[Mapping[str, Any]], replies: Sequence[str]
+) -> list[float]:
+  """A control: on dev every reply is scored by the answer to another question, on
+  test by its own. A search that it steers has nothing to find."""
+  moved = [*examples[1:], *examples[:1]]
+  told = [other if own["id"].startswith("dev") else own
+          for own, other in zip(examples, moved)]
+  return score(told, replies)
+
+
 def vocabulary() -> list[str]:
   """Every word of the questions, answers and wording, specials first."""
   labels = [RESPONSE.format(k=k, reply="").strip() for k in range(1, 17)]
