@@ -37,7 +37,9 @@ class Progress:
     self._disable, self._bar, self._made = disable, None, 0
 
   def expect(self, total: int) -> None:
-    self._bar = tqdm(total=total, unit="call", disable=self._disable, dynamic_ncols=True)
+    # None: only where somebody watches; a log file has a line an iteration.
+    self._bar = tqdm(total=total, unit="call", disable=self._disable or None,
+                     dynamic_ncols=True)
 
   def __call__(self, made: int, asked: int) -> None:
     self._made += made
@@ -51,12 +53,13 @@ class Progress:
 
 def planned_calls(plan: Plan) -> int:
   """Node executions if patience never ends the search: (T+1)(N+M) n D_dev, the
-  experts alone on dev, and three systems on test."""
+  experts alone on dev, and the final systems on test."""
   settings, num = plan.settings, len(plan.experts.names)
   steps = {"both": settings.graphs + settings.assignments, "role": settings.graphs,
            "weight": settings.assignments}[settings.steps]
   dev, test = len(plan.task.dev), len(plan.task.test)
-  return num * ((settings.iterations + 1) * steps * dev + dev + 2 * test) + test
+  systems = 5 if plan.baselines else 2
+  return num * ((settings.iterations + 1) * steps * dev + dev + systems * test) + test
 
 
 def _own(record) -> bool:
