@@ -82,8 +82,10 @@ def _parse(argv):
   try:
     return flags.FLAGS(argv)
   except (AttributeError, KeyError) as error:
-    hint = " ".join(str(error.args[0]).split()) if error.args else ""
-    print(f"error: --config has no field {hint} All fields, with their units, stand in"
+    # The message arrives quoted twice, with its newlines spelled out.
+    hint = str(error.args[0] if error.args else "").replace("\\n", " ")
+    hint = hint.replace("\\'", "'").strip("'")
+    print(f"error: --config has no field '{hint} All fields, with their units, stand in"
           " jswarm/default_config.py.", file=sys.stderr)
   except (flags.Error, TypeError, ValueError, OSError) as error:
     print(f"error: {error}", file=sys.stderr)
