@@ -6,7 +6,9 @@ another one is refused.
 
 from collections.abc import Callable, Mapping
 import dataclasses
+import fcntl
 import json
+import os
 import pathlib
 import time
 from typing import Any
@@ -81,6 +83,7 @@ def run(plan: Plan, workdir: str | None) -> Result:
   """
   began = plan.clock()
   folder = pathlib.Path(workdir) if workdir else None
+  held = lock(folder) if folder else None
   if folder:
     claim(folder, {**plan.config, "pool.versions": versions(
         plan.experts, plan.experts.weights)})
@@ -96,6 +99,7 @@ def run(plan: Plan, workdir: str | None) -> Result:
                               "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
   if files:
     files.finish(plan, result)
+    held.close()
   return result
 
 
@@ -114,6 +118,26 @@ def claim(folder: pathlib.Path, config: Mapping[str, Any]) -> None:
                        + "\n".join(lines))
   folder.mkdir(parents=True, exist_ok=True)
   write_json(path, config)
+
+
+def lock(folder: pathlib.Path):
+  """Holds the workdir until the process ends, however it ends.
+
+  Raises:
+    ValueError: another process runs there; two would overwrite each other.
+  """
+  folder.mkdir(parents=True, exist_ok=True)
+  file = open(folder / ".lock", "a+", encoding="utf-8")
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError as error:
+    file.seek(0)
+    raise ValueError(f"{folder} is in use by process {file.read() or '?'}: wait for it,"
+                     " end it, or use another --workdir.") from error
+  file.truncate(0)
+  file.write(str(os.getpid()))
+  file.flush()
+  return file
 
 
 class _Files:

@@ -84,3 +84,11 @@ def test_a_workdir_of_another_configuration_is_refused_with_the_difference(tmp_p
   assert "search.graphs: 3 there, 4 now" in other.stderr
   assert "role.inertia: 0.2 there, 0.5 now" in other.stderr
   assert (tmp_path / "config.json").read_text() == before
+
+
+def test_a_second_process_in_the_workdir_is_refused(tmp_path):
+  from jswarm import run
+  held = run.lock(tmp_path)
+  other = _run(tmp_path)
+  assert other.returncode != 0 and "is in use by process" in other.stderr
+  held.close()
