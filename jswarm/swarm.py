@@ -155,7 +155,7 @@ def weight_step(key, state: State, latest: Graph, problem: Problem,
   reference = state.swarm_best if settings.mode == "fixed" else latest
   state, rescored = _refer(assign_key, state, reference, problem, settings)
   state, repaired = _move_weights(move_key, state, settings)
-  weights = _weights(state, problem)
+  weights = _positions(state)
   problem.experts.install(weights)
   scored = np.asarray(pso.draw_scored(drop_key, settings.assignments, settings.weight))
   identity = settings.mode == "fixed" and bool(scored.any())
@@ -286,12 +286,10 @@ def role_weights(state: State, settings: Settings) -> tuple[PyTree, ...]:
   """The weights on which the next role-step scores its graphs."""
   if settings.role_weights == "best" or not state.weight:
     return state.best.weights
-  return tuple(swarm.position for swarm in state.weight)
+  return _positions(state)
 
 
-def _weights(state, problem):
-  if not state.weight:
-    return problem.experts.weights
+def _positions(state):
   return tuple(swarm.position for swarm in state.weight)
 
 

@@ -10,7 +10,6 @@ and continued ends bit for bit where an unbroken one does.
 from collections.abc import Callable
 import dataclasses
 import os
-from typing import Any
 
 from absl import logging
 import flax.struct
