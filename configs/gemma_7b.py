@@ -38,5 +38,5 @@ def get_config():
       {"name": name, "path": f"initial_experts/{name}"} for name in NAMES)
   config.pool.dtype = "bfloat16"
   config.engine.rows = 256
-  config.engine.batch_tokens = 256 * 512
+  config.engine.pack_tokens = 8192
   return config

@@ -30,6 +30,5 @@ def get_config():
   config.search.graphs = 6
   config.search.assignments = 6
   config.search.iterations = 6
-  config.engine.rows = 256
   config.log.baselines = True
   return config

@@ -26,6 +26,4 @@ def get_config():
   config.search.graphs = 3
   config.search.assignments = 3
   config.search.iterations = 3
-  config.engine.rows = 32
-  config.engine.batch_tokens = 16384
   return config

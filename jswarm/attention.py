@@ -2,9 +2,14 @@
 
 Padding and empty cache slots have position -1 and are seen by no one; a query sees
 the keys at its own and at smaller positions, down to its window.
+
+Sequences of different lengths may lie end to end in one row (a pack, see `Spans`): then
+nothing is padded to the longest, and a block of queries reads just the keys before it
+that can belong to its own sequences.
 """
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +17,35 @@ import jax.numpy as jnp
 _MASKED = -1e30  # finite: a row without any visible key gives a mean, never NaN
 _QUERY_BLOCK = 256  # queries at a time: bounds the scores to [B, H, 256, S]
 _FEW = 8  # queries a K/V head: a decode step, not a prefill
+SPAN_BLOCK = 128  # queries of a pack at a time; the length of a pack is a multiple
+
+
+class Spans(NamedTuple):
+  """Which keys each block of a pack's queries reads: `spans` makes it.
+
+  With n blocks of q queries, each of which reads s keys that end where it ends.
+  """
+
+  keys: jax.Array  # int32 [n, s], index of the key in the pack
+  q_positions: jax.Array  # int32 [n, q]
+  k_positions: jax.Array  # int32 [n, s]
+  q_starts: jax.Array  # int32 [n, q], where in the pack the own sequence begins
+  k_starts: jax.Array  # int32 [n, s]
+
+
+def spans(positions, reach):
+  """The `Spans` of positions[T], the longest of whose sequences has `reach` tokens.
+
+  Tokens of a sequence lie side by side at positions 0, 1, 2 ...; padding is -1.
+  """
+  index = jnp.arange(positions.shape[0], dtype=jnp.int32)
+  starts = index - positions
+  blocks = index.reshape(-1, SPAN_BLOCK)
+  before = jnp.arange(-reach, 0, dtype=jnp.int32)[None] + blocks[:, :1]
+  keys = jnp.concatenate([before, blocks], axis=1)
+  known = jnp.where(keys >= 0, positions[jnp.maximum(keys, 0)], -1)
+  keys = jnp.maximum(keys, 0)
+  return Spans(keys, positions[blocks], known, starts[blocks], starts[keys])
 
 
 def softcap(x, cap):
@@ -42,6 +76,17 @@ def visible(q_positions, k_positions, window):
   return (keys >= 0) & (gap >= 0) & (gap < window)
 
 
+def attend_spans(config, q, k, v, where, window):
+  """Attention inside the sequences of a pack: q[1, T, H, h], k, v [1, K, T, h]."""
+  blocks = q.reshape(-1, SPAN_BLOCK, *q.shape[2:])
+  # Blocks become rows of a batch, each with its own copy of the keys that it reads.
+  near = lambda x: jnp.take(x[0], where.keys, axis=1).swapaxes(0, 1)  # [n, K, s, h]
+  same = where.q_starts[:, :, None] == where.k_starts[:, None, :]
+  out = _attend(config, blocks, near(k), near(v), where.q_positions,
+                where.k_positions, window, same)
+  return out.reshape(1, q.shape[1], -1)
+
+
 def attend(config, q, k, v, q_positions, k_positions, window):
   """Attention of q[B, T, H, h] over k, v [B, K, S, h]: float32 [B, T, H * h].
 
@@ -67,7 +112,7 @@ def attend(config, q, k, v, q_positions, k_positions, window):
   return out.swapaxes(0, 1).reshape(rows, count * _QUERY_BLOCK, -1)[:, :tokens]
 
 
-def _attend(config, q, k, v, q_positions, k_positions, window):
+def _attend(config, q, k, v, q_positions, k_positions, window, same=None):
   """`attend` for one block; a group's queries are rows of one product with its K, V."""
   rows, tokens, heads, size = q.shape
   kv_heads = k.shape[1]
@@ -78,8 +123,9 @@ def _attend(config, q, k, v, q_positions, k_positions, window):
   scores = _scores(q.reshape(rows, kv_heads, groups * tokens, size), k)
   scores = scores.reshape(rows, kv_heads, groups, tokens, -1)
   scores = softcap(scores * config.query_scale, config.attn_softcap)
-  seen = visible(q_positions, k_positions, window)[:, None, None]
-  scores = jnp.where(seen, scores, _MASKED)
+  seen = visible(q_positions, k_positions, window)
+  seen = seen if same is None else seen & same
+  scores = jnp.where(seen[:, None, None], scores, _MASKED)
   weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, -1, keepdims=True)))
   total = jnp.sum(weights, axis=-1)[..., None]
   weights = weights.reshape(rows, kv_heads, groups * tokens, -1).astype(v.dtype)

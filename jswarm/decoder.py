@@ -9,6 +9,7 @@ Many experts that share a base are one batch: see `lora.pack`.
 """
 
 from functools import lru_cache
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from flax import linen as nn
@@ -21,12 +22,14 @@ from jswarm.architecture import layer_facts
 from jswarm.architecture import rope_frequencies
 from jswarm.attention import rope_angles
 from jswarm.attention import softcap
+from jswarm.attention import spans
 from jswarm.layers import Block
 from jswarm.layers import dot
 from jswarm.layers import RMSNorm
 from jswarm.layers import Step
 from jswarm.lora import by_layer
 from jswarm.lora import gain
+from jswarm.lora import Grouped as Grouped
 from jswarm.lora import merge as merge
 from jswarm.lora import pack as pack
 from jswarm.lora import Packed as Packed
@@ -48,7 +51,8 @@ class Cache:
 
 class _ApplyFn(Protocol):
   def __call__(
-    self, params, tokens, positions, cache=None, adapters=None, mix=None, at=None
+    self, params, tokens, positions, cache=None, adapters=None, mix=None, at=None,
+    reach=None
   ) -> tuple[jax.Array, Cache | None]: ...
 
 
@@ -96,15 +100,22 @@ def unstack(params):
   return {**params, "layers": by_layer(params["layers"], count)}
 
 
-def _begin(config, positions, cache, scale):
+@partial(jax.jit, static_argnums=0)
+def _begin(config, positions, cache):
   """The `Step` of this call and the cache with this call's positions written."""
   cos, sin = rope_angles(positions, jnp.asarray(rope_frequencies(config)))
   if cache is None:
-    return Step(cos, sin, positions, positions, None, scale), None
+    return Step(cos, sin, positions, positions, None, None), None
   end = cache.end
   k_positions = jax.lax.dynamic_update_slice(cache.positions, positions, (0, end))
   cache = cache.replace(positions=k_positions, end=end + positions.shape[1])
-  return Step(cos, sin, positions, k_positions, end, scale), cache
+  return Step(cos, sin, positions, k_positions, end, None), cache
+
+
+@partial(jax.jit, static_argnums=0)
+def _layer(block, weights, x, step, lora, facts, store):
+  """One layer; a program of its own where `apply` runs outside of jit."""
+  return block.apply({"params": weights}, x, step, lora, facts, store)
 
 
 def _scan_layers(block, layers, x, step, lora, store):
@@ -122,12 +133,12 @@ def _loop_layers(block, layers, x, step, lora, store):
   split = store is not None and isinstance(store[0], list)
   own = list(zip(*store)) if split else None
   for i, weights in enumerate(layers):
-    facts = tuple(int(column[i]) for column in layer_facts(block.config))
-    args = ({"params": weights}, x, step, lora[i], facts)
+    facts = tuple(column[i] for column in layer_facts(block.config))
+    args = (block, weights, x, step, lora[i], facts)
     if split:
-      x, own[i] = block.apply(*args, own[i])
+      x, own[i] = _layer(*args, own[i])
     else:
-      x, store = block.apply(*args, store)
+      x, store = _layer(*args, store)
   return x, (tuple(map(list, zip(*own))) if split else store)
 
 
@@ -135,15 +146,27 @@ def _run_layers(block, params, x, step, packed, store):
   layers, lora = params["layers"], packed.layers if packed else {}
   if is_unstacked(params):
     if not isinstance(lora, list):
-      lora = by_layer(lora, len(layers))
+      lora = by_layer(lora, len(layers)) if lora else [{}] * len(layers)
     return _loop_layers(block, layers, x, step, lora, store)
   if isinstance(lora, list) or (store is not None and isinstance(store[0], list)):
     raise ValueError("the cache or the adapters are unstacked but params are stacked")
   return _scan_layers(block, layers, x, step, lora, store)
 
 
-def _logits(config, params, x):
-  """x[..., D] -> float32 [..., V]."""
+@partial(jax.jit, static_argnums=0)
+def _embed(config, table, tokens):
+  x = jnp.take(table, tokens, axis=0, mode="clip")
+  return x * jnp.asarray(config.embed_scale, x.dtype)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _finish(config, final, params, x, at):
+  """x[B, T, D] -> float32 logits [B, T, V], or just those at `at`."""
+  if at is not None:
+    index = at[:, None] if at.ndim == 1 else at
+    x = jnp.take_along_axis(x, index[:, :, None], axis=1)
+    x = x[:, 0] if at.ndim == 1 else x
+  x = final.apply({"params": params["final_norm"]}, x)
   if config.tied:
     y = dot(x, params["embed"], "...d,vd->...v")
   else:
@@ -151,21 +174,31 @@ def _logits(config, params, x):
   return softcap(y, config.final_softcap)
 
 
+_spans = jax.jit(spans, static_argnums=1)
+
+
 @lru_cache(maxsize=64)  # one config, one pair of functions: jit caches hit
 def make_decoder(config: DecoderConfig, dtype=jnp.float32) -> Decoder:
   """The decoder of `config`; `dtype` is that of freshly initialised params.
 
-  `apply(params, tokens, positions, cache=None, adapters=None, mix=None, at=None)`:
+  `apply(params, tokens, positions, cache=None, adapters=None, mix=None, at=None,
+  reach=None)`:
     tokens: int32 [B, T].
     positions: int32 [B, T], -1 for padding (left, right or anywhere).
     cache: None for a plain causal forward, else T tokens are written at slots
       [end, end + T); writing past the last slot is the caller's error.
     adapters: {"q": {"A": [E, L, D, r], "B": [E, L, r, n]}, ...}, scale folded in B,
-      or the same `pack`ed.
-    mix: float [B, E]; row b runs with the base plus sum_e mix[b, e] * A_e B_e.
-    at: int32 [B], token index whose logits are wanted; None for all.
-  Returns (float32 logits [B, T, V] or [B, V], cache). Activations have the dtype of
-  the params; norms, softmax and logits are float32.
+      the same `pack`ed, or `group`ed, for B * T rows in blocks of one expert.
+    mix: float [B, E]; row b runs with the base plus sum_e mix[b, e] * A_e B_e; or
+      [B, T, E], for every token its own. Grouped adapters take none.
+    at: int32 [B], token index whose logits are wanted, or [B, R]; None for all.
+    reach: static; the row (B = 1) is a pack of sequences that lie end to end, each
+      at positions 0, 1, 2 ..., the longest of at most `reach` tokens.
+  Returns (float32 logits [B, T, V], [B, V] or [B, R, V], cache). Activations have the
+  dtype of the params; norms, softmax and logits are float32.
+
+  Called outside of jit with `unstack`ed params, it runs one small program a layer,
+  compiled once for all layers: for prompts, of which many shapes occur.
   """
   block = Block(config, dtype)
   final = RMSNorm(config, dtype)
@@ -174,7 +207,7 @@ def make_decoder(config: DecoderConfig, dtype=jnp.float32) -> Decoder:
     keys = jax.random.split(key, 3)
     normal = nn.initializers.normal(0.02)
     x = jnp.zeros((1, 1, config.width), dtype)
-    step, _ = _begin(config, jnp.zeros((1, 1), jnp.int32), None, None)
+    step, _ = _begin(config, jnp.zeros((1, 1), jnp.int32), None)
     facts = tuple(column[0] for column in layer_facts(config))
     one = lambda key: block.init(key, x, step, {}, facts, None)["params"]
     params = {
@@ -187,22 +220,24 @@ def make_decoder(config: DecoderConfig, dtype=jnp.float32) -> Decoder:
     return params
 
   def apply(
-    params, tokens, positions, cache=None, adapters=None, mix=None, at=None
+    params, tokens, positions, cache=None, adapters=None, mix=None, at=None,
+    reach=None
   ):
-    x = jnp.take(params["embed"], tokens, axis=0, mode="clip")
-    x = x * jnp.asarray(config.embed_scale, x.dtype)
-    packed, scale = adapters or None, None
-    if packed is not None:
+    x = _embed(config, params["embed"], tokens)
+    step, cache = _begin(config, positions, cache)
+    packed = adapters or None
+    if isinstance(packed, Grouped):
+      step = step._replace(owners=packed.owners)
+    elif packed is not None:
       packed = packed if isinstance(packed, Packed) else pack(packed, x.dtype)
-      scale = gain(packed, mix, tokens.shape[0])
-    step, cache = _begin(config, positions, cache, scale)
+      step = step._replace(gain=gain(packed, mix, tokens))
+    if reach is not None:
+      step = step._replace(spans=_spans(positions[0], reach))
     store = None if cache is None else (cache.k, cache.v)
     x, store = _run_layers(block, params, x, step, packed, store)
     if cache is not None:
       cache = cache.replace(k=store[0], v=store[1])
-    if at is not None:
-      x = jnp.take_along_axis(x, at[:, None, None], axis=1)[:, 0]
-    x = final.apply({"params": params["final_norm"]}, x)
-    return _logits(config, params, x), cache
+    kept = {k: v for k, v in params.items() if k != "layers"}
+    return _finish(config, final, kept, x, at), cache
 
   return Decoder(config, init, apply)

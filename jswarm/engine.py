@@ -1,27 +1,32 @@
 """Serves a pool: requests (expert, prompt, limit) -> replies, in few device calls.
 
-Rows of all experts of a group run in one batch, each with its own adapter. A batch
-is a rectangle from a short list of shapes, so a search compiles few programs.
+Rows of all experts of a group run side by side, each with its own adapter: `forms`
+says how adapters meet the base, `serve` keeps the lanes full, `parallel` spreads them
+over devices. This file is text and weights: requests -> tokens -> replies.
 """
 
 from collections.abc import Sequence
 import dataclasses
 import hashlib
 import os
+import time
 
-from absl import logging
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jswarm import experts as experts_lib
 from jswarm import decoder as decoder_lib
-from jswarm import hf, text
-from jswarm.generate import generate
+from jswarm import experts as experts_lib
+from jswarm import forms, hf, lora, schedule, text
+from jswarm.forms import FORMS
+from jswarm.parallel import Desks
 from jswarm.sampling import Sampling
+from jswarm.serve import Server, Statistics
 from jswarm.types import Experts, PyTree, Reply, Request
 
 SPACES = ("factors", "dense")
+_MOST_ROWS = {"cpu": 64}
+_PLANNED_TOKENS = 1024  # slots a lane is planned with where `rows` is 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,8 +34,10 @@ class Settings:
   """How a pool is served.
 
   Attributes:
-    rows: most rows of a batch.
-    batch_tokens: most rows x (prompt + new) tokens of a batch.
+    rows: B, most lanes of a device; 0: what its memory holds.
+    pack_tokens: T, most tokens of a prefill.
+    form: how adapters meet the base: one of `forms.FORMS`.
+    devices: of this process; 0: all. tensor: how many of them hold one base together.
     max_prompt_tokens: longest prompt, chat template included; 0: what the model's
       context leaves.
     space: how adapters move: "factors" (A and B, as published) or "dense" (their
@@ -39,7 +46,10 @@ class Settings:
   """
 
   rows: int
-  batch_tokens: int
+  pack_tokens: int
+  form: str
+  devices: int
+  tensor: int
   max_prompt_tokens: int
   space: str
   sampling: Sampling
@@ -48,14 +58,35 @@ class Settings:
   def __post_init__(self):
     if self.space not in SPACES:
       raise ValueError(f"pool.space={self.space!r}: allowed are {', '.join(SPACES)}.")
-    for field in ("rows", "batch_tokens"):
-      if getattr(self, field) < 1:
-        raise ValueError(f"engine.{field}={getattr(self, field)}: at least 1.")
+    if self.form not in FORMS:
+      raise ValueError(f"engine.form={self.form!r}: allowed are {', '.join(FORMS)}.")
+    if self.space == "dense" and self.form == "grouped":
+      raise ValueError("engine.form='grouped' needs rows of one expert each, but with"
+                       " pool.space='dense' rows mix experts: use auto or masked.")
+    for field, least in (("rows", 0), ("devices", 0), ("tensor", 1),
+                         ("pack_tokens", schedule.SPAN_BLOCK)):
+      if getattr(self, field) < least:
+        raise ValueError(f"engine.{field}={getattr(self, field)}: at least {least}.")
+
+
+_statistics = Statistics()
+
+
+def statistics() -> dict:
+  """What the engines of this process have done since `reset_statistics`."""
+  return _statistics.summary()
+
+
+def reset_statistics() -> None:
+  """Counts from zero again, in every engine of this process."""
+  fresh = Statistics()
+  for field in dataclasses.fields(fresh):
+    setattr(_statistics, field.name, getattr(fresh, field.name))
 
 
 def make_experts(pool: experts_lib.Pool, settings: Settings) -> Experts:
   """The pool as the search sees it."""
-  served = [_Served(group, settings) for group in pool.groups]
+  served = [_Served(group, settings, _statistics) for group in pool.groups]
   by_expert = {expert: s for s in served for expert in s.group.members}
   mixable = [s for s in served if len(s.group.members) > 1]
 
@@ -89,31 +120,28 @@ def make_experts(pool: experts_lib.Pool, settings: Settings) -> Experts:
 class _Served:
   """One group on the device."""
 
-  def __init__(self, group: experts_lib.Group, settings: Settings):
-    self.group, self._settings = group, settings
-    self._decoder = decoder_lib.make_decoder(group.config)
+  def __init__(self, group: experts_lib.Group, settings: Settings,
+               statistics: Statistics):
+    self.group, self._settings, self._statistics = group, settings, statistics
+    self._desks = Desks(_devices(settings.devices), settings.tensor)
     self._dense = settings.space == "dense" and group.kind == "lora"
     size = len(group.members)
     self.start: PyTree = (
         {"mix": jnp.eye(size, dtype=jnp.float32)} if self._dense
         else jax.tree.map(lambda x: x.astype(jnp.float32), group.particles))
-    self._params = None if group.params is None else self._place(group.params)
     self._row = {expert: i for i, expert in enumerate(group.members)}
     self._overhead = 1 + max(
         len(text.encode(group.tokenizer, [""], chat)[0]) for chat in (False, True))
+    self._params = None if group.params is None else self._place(group.params)
+    self._server = Server(
+        decoder_lib.make_decoder(group.config), self._desks, group.stops,
+        settings.sampling, rows=settings.rows or self._fitting_rows(),
+        pack_tokens=settings.pack_tokens, statistics=statistics)
     self.install(self.start)
 
   def install(self, particles: PyTree) -> None:
     """Serves these particles from now on."""
-    group = self.group
-    if group.kind == "full":
-      self._models = [None] * len(group.members)
-      self._particles = particles
-    elif self._dense:
-      self._adapters, self._mix = self._pack(group.particles), np.asarray(particles["mix"])
-    else:
-      self._adapters, self._mix = self._pack(particles), np.eye(
-          len(group.members), dtype=np.float32)
+    self._particles, self._ready = particles, {}
 
   def room(self, limit: int) -> int:
     context = self.group.config.max_positions - limit
@@ -123,15 +151,18 @@ class _Served:
   def ask(self, requests: list[Request]) -> list[Reply]:
     if not requests:
       return []
+    began = time.perf_counter()
     tokens = self._encode(requests)
-    replies: list[Reply | None] = [None] * len(requests)
-    for batch in _batches(requests, tokens, self._settings,
-                          split_experts=self.group.kind == "full"):
-      said = self._generate([requests[i] for i in batch], [tokens[i] for i in batch])
-      texts = text.decode(self.group.tokenizer, said)
-      for i, ids, reply in zip(batch, said, texts):
-        replies[i] = Reply(reply, len(tokens[i]), len(ids))
-    return replies
+    prompts = [schedule.Prompt(i, self._row[r.expert], ids, r.limit, self._seed(r))
+               for i, (r, ids) in enumerate(zip(requests, tokens))]
+    self._statistics.text_seconds += time.perf_counter() - began
+    said = {}
+    for weights, mine in self._streams(prompts):
+      said.update(self._server.serve(weights, mine))
+    began = time.perf_counter()
+    texts = text.decode(self.group.tokenizer, [said[i] for i in range(len(said))])
+    self._statistics.text_seconds += time.perf_counter() - began
+    return [Reply(reply, len(tokens[i]), len(said[i])) for i, reply in enumerate(texts)]
 
   def _encode(self, requests):
     tokens = [None] * len(requests)
@@ -148,54 +179,71 @@ class _Served:
                          f" {request.prompt[:80]!r}...")
     return tokens
 
-  def _generate(self, requests, tokens):
-    """New token ids of each row."""
-    rows = _bucket(len(requests), 8)
-    width = _bucket(max(map(len, tokens)), 16)
-    limit = max(r.limit for r in requests)
-    padded = np.zeros((rows, width), np.int32)
-    for b, ids in enumerate(tokens):
-      padded[b, :len(ids)] = ids
-    fill = lambda values, rest, dtype: np.array(
-        list(values) + [rest] * (rows - len(requests)), dtype)
-    params, adapters, mix = self._weights(requests, rows)
-    new, counts = generate(
-        self._decoder, params, adapters, mix, jnp.asarray(padded),
-        jnp.asarray(fill(map(len, tokens), 1, np.int32)),
-        jnp.asarray(fill((r.limit for r in requests), 0, np.int32)),
-        jnp.asarray(self.group.stops, jnp.int32),
-        jnp.asarray(fill(map(self._seed, requests), 0, np.uint32)),
-        new_tokens=limit, sampling=self._settings.sampling)
-    new, counts = np.asarray(new), np.asarray(counts)
-    return [new[b, :counts[b]].tolist() for b in range(len(requests))]
-
-  def _weights(self, requests, rows):
-    """(params, adapters, mix [B, E]) for a batch."""
+  def _streams(self, prompts):
+    """(weights, prompts) of each stream of rows: mixed ones together, others alone."""
+    owners = [p.owner for p in prompts]
     if self.group.kind == "full":
-      return self._model(self._row[requests[0].expert]), None, None
-    mix = np.zeros((rows, len(self.group.members)), np.float32)
-    mix[:len(requests)] = self._mix[[self._row[r.expert] for r in requests]]
-    return self._params, self._adapters, jnp.asarray(mix)
+      form, alone = "", sorted(set(owners))
+    else:
+      form, alone = forms.choose(self._settings.form, self._desks.platform, owners,
+                                 len(self.group.members), self._dense)
+    mixed = [p for p in prompts if p.owner not in alone]
+    if mixed:
+      yield self._mixed(form), mixed
+    for owner in alone:
+      yield self._alone(owner), [p for p in prompts if p.owner == owner]
 
-  def _model(self, i):
-    """Full-weight expert i; one of them is placed at a time."""
-    if self._models[i] is None:
-      self._models = [None] * len(self._models)
+  def _mixed(self, form):
+    """All experts in one batch. Laid out once an update, not once a batch."""
+    if form not in self._ready:
+      dtype, unstacked = self._params["embed"].dtype, decoder_lib.is_unstacked(self._params)
+      factors = self.group.particles if self._dense else self._particles
+      lay_out = lora.pack if form == "masked" else lora.group
+      size = len(self.group.members)
+      mix = np.asarray(self._particles["mix"]) if self._dense else np.eye(
+          size, dtype=np.float32)
+      self._ready[form] = forms.Weights(
+          params=self._params, mix=mix if form == "masked" else None,
+          adapters=self._desks.share(lay_out(factors, dtype, unstacked)))
+    return self._ready[form]
+
+  def _alone(self, owner):
+    """One expert, merged or whole; one of them is placed at a time."""
+    if owner not in self._ready:
+      for other in [k for k in self._ready if isinstance(k, int)]:
+        del self._ready[other]
+      self._ready[owner] = forms.Weights(params=self._expert(owner))
+    return self._ready[owner]
+
+  def _expert(self, owner):
+    if self.group.kind == "full":
       dtype = jax.tree.leaves(self.group.particles)[0].dtype
-      self._models[i] = self._place(
-          jax.tree.map(lambda x: x[i].astype(dtype), self._particles))
-    return self._models[i]
+      return self._place(jax.tree.map(lambda x: x[owner].astype(dtype), self._particles))
+    return _merge(self._params, jax.tree.map(jnp.asarray, self._adapter(
+        self._particles, owner)))
+
+  def _adapter(self, particles, i):
+    """Factors of one expert, without an expert axis."""
+    if self._dense:
+      return experts_lib.dense_adapter(self.group.particles, np.asarray(particles["mix"][i]))
+    return jax.tree.map(lambda x: x[i], particles)
 
   def _place(self, params):
     # Stacked layers are copied at every step by the CPU backend.
-    if jax.default_backend() == "cpu":
+    if self._desks.platform == "cpu":
       params = decoder_lib.unstack(params)
-    return jax.tree.map(jnp.asarray, params)
+    return self._desks.share(jax.tree.map(jnp.asarray, params))
 
-  def _pack(self, particles):
-    # Once an update, not once a batch.
-    return decoder_lib.pack(particles, self._params["embed"].dtype,
-                            decoder_lib.is_unstacked(self._params))
+  def _fitting_rows(self):
+    """Lanes whose cache fits the memory that base and adapters leave, in full."""
+    c, most = self.group.config, _MOST_ROWS.get(self._desks.platform, schedule.LANES[-1])
+    held = sum(x.nbytes for x in jax.tree.leaves((self._params, self.start)))
+    width = 4 if self._desks.platform == "cpu" else 2
+    token = 2 * c.layers * c.kv_heads * c.head_dim * width
+    lane = token * min(c.max_positions, _PLANNED_TOKENS) + 4 * c.vocab
+    free = self._desks.memory() - 2 * held
+    fitting = [n for n in schedule.LANES if n <= most and n * lane <= free]
+    return fitting[-1] if fitting else schedule.LANES[0]
 
   def _seed(self, request):
     """Of the row's draws: a function of the request, never of the batch."""
@@ -215,39 +263,29 @@ class _Served:
       hf.save_base(target, group.config, jax.tree.map(lambda x: x[i], particles))
       group.tokenizer.save_pretrained(target)
       return {"kind": "full", "path": place}
-    if self._dense:
-      adapter = experts_lib.dense_adapter(group.particles, np.asarray(particles["mix"][i]))
-    else:
-      adapter = jax.tree.map(lambda x: np.asarray(x[i]), particles)
+    adapter = jax.tree.map(np.asarray, self._adapter(particles, i))
     hf.save_adapter(target, adapter, spec.base, group.config)
     return {"kind": "lora", "path": place, "base": spec.base}
 
 
-def _batches(requests, tokens, settings, split_experts):
-  """Index lists: rows of like length together, full-weight experts apart."""
-  order = sorted(range(len(requests)), key=lambda i: (
-      requests[i].expert if split_experts else 0, requests[i].limit, -len(tokens[i])))
-  batches, current = [], []
-  for i in order:
-    width = _bucket(len(tokens[current[0]] if current else tokens[i]), 16)
-    room = min(settings.rows,
-               max(1, settings.batch_tokens // (width + requests[i].limit)))
-    fits = current and len(current) < room and (
-        requests[current[0]].limit == requests[i].limit) and not (
-        split_experts and requests[current[0]].expert != requests[i].expert)
-    if not fits and current:
-      batches.append(current)
-      current = []
-    current.append(i)
-  if current:
-    batches.append(current)
-  logging.debug("%d requests in %d batches", len(requests), len(batches))
-  return batches
+@jax.jit
+def _merge_layers(layers, adapter):
+  return decoder_lib.merge({"layers": layers}, adapter)["layers"]
 
 
-def _bucket(n: int, least: int) -> int:
-  """The smallest of least * {1, 1.5, 2, 3, 4, 6, 8 ...} that holds n."""
-  size = least
-  while size < n:
-    size = size * 3 // 2 if size * 3 // 2 >= n and size >= 2 * least else size * 2
-  return size
+def _merge(params, adapter):
+  """The base with one adapter added in; layer by layer where there is a list."""
+  layers = params["layers"]
+  if not isinstance(layers, list):
+    return {**params, "layers": _merge_layers(layers, adapter)}
+  each = lora.by_layer(adapter, len(layers))
+  return {**params, "layers": [_merge_layers(*pair) for pair in zip(layers, each)]}
+
+
+def _devices(count):
+  """The first `count` local devices; 0: all of them."""
+  every = jax.local_devices()
+  if count > len(every):
+    raise ValueError(f"engine.devices={count}: this process has {len(every)}"
+                     f" ({every[0].platform}); 0 takes all.")
+  return every[:count] if count else every

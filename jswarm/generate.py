@@ -1,35 +1,26 @@
 """Replies, on the device: tokens[B, T] -> tokens[B, M].
 
-One prefill of the prompts, then a `lax.while_loop` that stops when every row has
-stopped. Every row has its own prompt length, limit, seed and mixture of experts, and
+One prefill of the prompts as a rectangle, then a `lax.while_loop` that stops when every
+row has stopped: `lanes.decode` on one batch, for training and for small jobs (`serve`
+keeps the lanes full). Every row has its own prompt length, limit, seed and mixture of experts, and
 what a row says does not depend on the rows beside it: padding is masked by position and
 noise is keyed by the row's seed.
 """
 
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jswarm.decoder import Cache
 from jswarm.decoder import Decoder
 from jswarm.decoder import empty_cache
 from jswarm.decoder import is_unstacked
 from jswarm.decoder import pack
 from jswarm.decoder import Packed
-from jswarm.sampling import sample
+from jswarm.lanes import choose
+from jswarm.lanes import decode
+from jswarm.lanes import Lanes
 from jswarm.sampling import Sampling
-
-
-class _Loop(NamedTuple):
-  """What the loop carries; the weights are closed over, not carried."""
-
-  step: jax.Array  # int32, tokens chosen so far
-  token: jax.Array  # int32 [B], the last of them
-  active: jax.Array  # bool [B], rows that want another token
-  tokens: jax.Array  # int32 [B, M], -1 where there is none
-  cache: Cache
 
 
 @functools.partial(
@@ -75,47 +66,22 @@ def generate(
   index = jnp.arange(length, dtype=jnp.int32)[None]
   positions = jnp.where(index < lengths[:, None], index, -1)
   dtype, unstacked = params["embed"].dtype, is_unstacked(params)
-  slots = length + new_tokens
-  cache = empty_cache(decoder.config, batch, slots, dtype, unstacked)
+  cache = empty_cache(decoder.config, batch, length + new_tokens, dtype, unstacked)
   if adapters and not isinstance(adapters, Packed):
     adapters = pack(adapters, dtype, unstacked)  # here, not in every step of the loop
   logits, cache = decoder.apply(
     params, tokens, positions, cache, adapters, mix, at=jnp.maximum(lengths - 1, 0)
   )
-  limits = jnp.minimum(limits, new_tokens)
-
-  def choose(loop, logits):
-    """Draws token `step` of every row and files those of the active rows."""
-    keys = jax.vmap(lambda s: jax.random.fold_in(jax.random.key(s), loop.step))(seeds)
-    token = sample(logits, keys, sampling)
-    stopped = jnp.any(token[:, None] == stops[None], axis=1)
-    kept = loop.active & ~stopped
-    column = jnp.where(kept, token, -1)[:, None]
-    filed = jax.lax.dynamic_update_slice(loop.tokens, column, (0, loop.step))
-    step = loop.step + 1
-    return loop._replace(
-      step=step, token=token, active=kept & (step < limits), tokens=filed
-    )
-
-  def advance(loop):
-    # Rows that have stopped are computed along: nobody reads what they write.
-    positions = (lengths + loop.step - 1)[:, None]
-    logits, cache = decoder.apply(
-      params, loop.token[:, None], positions, loop.cache, adapters, mix
-    )
-    return choose(loop._replace(cache=cache), logits[:, 0])
-
-  start = _Loop(
-    step=jnp.int32(0),
-    token=jnp.zeros(batch, jnp.int32),
-    active=limits > 0,
-    tokens=jnp.full((batch, new_tokens), -1, jnp.int32),
-    cache=cache,
+  zeros = jnp.zeros(batch, jnp.int32)
+  start = Lanes(
+    cache=cache, token=zeros, position=lengths - 1, step=zeros,
+    limit=jnp.minimum(limits, new_tokens), seed=seeds.astype(jnp.uint32),
+    active=limits > 0, said=jnp.full((batch, new_tokens), -1, jnp.int32),
+    steps=jnp.int32(0),
   )
-  end = jax.lax.while_loop(
-    lambda loop: jnp.any(loop.active), advance, choose(start, logits)
-  )
-  return end.tokens, jnp.sum(end.tokens >= 0, axis=1, dtype=jnp.int32)
+  end = decode(decoder, params, adapters, mix, choose(start, logits, stops, sampling),
+               stops, jnp.int32(1), sampling=sampling)
+  return end.said, jnp.sum(end.said >= 0, axis=1, dtype=jnp.int32)
 
 
 def _check_shapes(batch, lengths, limits, seeds, mix):

@@ -14,7 +14,9 @@ import jax.numpy as jnp
 from jswarm.architecture import DecoderConfig
 from jswarm.architecture import projection_shapes
 from jswarm.attention import attend
+from jswarm.attention import attend_spans
 from jswarm.attention import rotate
+from jswarm.attention import Spans
 
 _ACTIVATIONS = {"silu": nn.silu, "gelu_tanh": partial(nn.gelu, approximate=True)}
 
@@ -27,7 +29,9 @@ class Step(NamedTuple):
   q_positions: jax.Array  # [B, T]
   k_positions: jax.Array  # [B, S]
   end: jax.Array | None  # slot of the first token; None without a cache
-  gain: jax.Array | None  # [B, 1, E * r] float32
+  gain: jax.Array | None  # [B, 1 or T, E * r] float32; None for grouped adapters
+  owners: jax.Array | None = None  # int32 [n], expert of each block of B * T rows
+  spans: Spans | None = None  # where the tokens are a pack of sequences
 
 
 def _lift(vector, like):
@@ -43,6 +47,23 @@ def dot(x, kernel, axes="...d,dn->...n"):
     return product(x, kernel)
   # XLA on CPU takes ten times as long for one bfloat16 row as for two.
   return product(jax.lax.optimization_barrier(jnp.concatenate([x, x])), kernel)[:1]
+
+
+def low_rank(x, factors, step):
+  """x[B, T, D] through the row's own adapter: float32 [B, T, n].
+
+  Factors side by side, A[D, E * r], are masked by `gain`; factors of each block of
+  rows, A[n, D, r] (or of each expert, with `owners` [n]), are n small products.
+  """
+  a, b = factors["A"], factors["B"]
+  if step.gain is not None:
+    return dot((dot(x, a) * step.gain).astype(x.dtype), b)
+  if step.owners is not None:
+    a, b = a[step.owners], b[step.owners]
+  blocks = x.reshape(a.shape[0], -1, x.shape[-1])
+  product = partial(jnp.einsum, preferred_element_type=jnp.float32)
+  low = product("gbd,gdr->gbr", blocks, a).astype(x.dtype)
+  return product("gbr,grn->gbn", low, b).reshape(*x.shape[:-1], -1)
 
 
 class RMSNorm(nn.Module):
@@ -70,7 +91,7 @@ class Linear(nn.Module):
   dtype: Any
 
   @nn.compact
-  def __call__(self, x, lora, gain):
+  def __call__(self, x, lora, step):
     shape = (x.shape[-1], self.features)
     kernel = self.param("kernel", nn.initializers.normal(0.02), shape, self.dtype)
     y = dot(x, kernel)
@@ -78,8 +99,7 @@ class Linear(nn.Module):
       fill = nn.initializers.zeros
       y += _lift(self.param("bias", fill, (self.features,), self.dtype), y)
     if lora is not None:
-      low = dot(x, lora["A"]) * gain
-      y += dot(low.astype(x.dtype), lora["B"])
+      y += low_rank(x, lora, step)
     return y.astype(x.dtype)
 
 
@@ -94,7 +114,7 @@ class Attention(nn.Module):
     c, (layer, window, base) = self.config, facts
     use = lambda name, y, bias: Linear(
       projection_shapes(c)[name][1], bias, self.dtype, name=name
-    )(y, lora.get(name), step.gain)
+    )(y, lora.get(name), step)
     q, k, v = (
       use(name, x, c.qkv_bias).reshape(*x.shape[:2], -1, c.head_dim) for name in "qkv"
     )
@@ -107,7 +127,10 @@ class Attention(nn.Module):
     if store is not None:
       store = tuple(_write(s, y, layer, step.end) for s, y in zip(store, (k, v)))
       k, v = (s if s.ndim == 4 else s[layer] for s in store)
-    y = attend(c, q, k, v, step.q_positions, step.k_positions, window)
+    if step.spans is not None:
+      y = attend_spans(c, q, k, v, step.spans, window)
+    else:
+      y = attend(c, q, k, v, step.q_positions, step.k_positions, window)
     return use("o", y.astype(x.dtype), c.o_bias), store
 
 
@@ -129,7 +152,7 @@ class Mlp(nn.Module):
   def __call__(self, x, step, lora):
     shapes = projection_shapes(self.config)
     use = lambda name, y: Linear(shapes[name][1], False, self.dtype, name=name)(
-      y, lora.get(name), step.gain
+      y, lora.get(name), step
     )
     act = _ACTIVATIONS[self.config.activation]
     return use("down", act(use("gate", x)) * use("up", x))

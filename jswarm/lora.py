@@ -1,8 +1,12 @@
-"""Low-rank experts on their way into the decoder: packed for a batch, or merged.
+"""Low-rank experts on their way into the decoder, in one of three forms.
 
-Many experts that share a base are one batch. Their factors lie side by side along the
-rank, and each row scales its low-rank activations by its own mixture, so that
-delta(x_b) = sum_e mix[b, e] (x_b A_e) B_e costs two products and no gather.
+Many experts that share a base are one batch.
+
+  masked   factors side by side along the rank; each row scales its low-rank
+           activations by its own mixture: delta(x_b) = sum_e mix[b, e] (x_b A_e) B_e
+           costs two products and no gather, but E times the work (`Packed`).
+  grouped  rows lie in blocks of one expert; n small products (`Grouped`).
+  merged   kernel += A B: one expert at a time, no extra work a token (`merge`).
 """
 
 from typing import Any
@@ -21,6 +25,36 @@ class Packed:
   layers: Any  # {"q": {"A": [L, D, E * r], "B": [L, E * r, n]}, ...} or a list of L
   experts: int = struct.field(pytree_node=False)
   rank: int = struct.field(pytree_node=False)
+
+
+@struct.dataclass
+class Grouped:
+  """Adapters for batches whose rows lie in blocks of one expert: see `group`.
+
+  Attributes:
+    layers: {"q": {"A": [L, E, D, r], "B": [L, E, r, n]}, ...} or a list of L.
+    owners: int32 [n], the expert of each of n equal blocks of rows; None where
+      `layers` holds a block's own factors already (E is then n).
+  """
+
+  layers: Any
+  owners: jax.Array | None = None
+
+
+def group(adapters, dtype=jnp.float32, unstacked: bool = False) -> Grouped:
+  """Adapters {"q": {"A": [E, L, D, r], "B": [E, L, r, n]}, ...}, layer first."""
+  count = next(iter(adapters.values()))["A"].shape[1]
+  layers = jax.tree.map(lambda x: x.astype(dtype).swapaxes(0, 1), adapters)
+  return Grouped(by_layer(layers, count) if unstacked else layers)
+
+
+def gather(grouped: Grouped) -> Grouped:
+  """Each block's own factors, for a loop that would else gather at every step."""
+  if grouped.owners is None:
+    return grouped
+  axis = 0 if isinstance(grouped.layers, list) else 1
+  take = lambda x: jnp.take(x, grouped.owners, axis=axis)
+  return Grouped(jax.tree.map(take, grouped.layers))
 
 
 def by_layer(tree, count):
@@ -75,12 +109,15 @@ def pack(adapters, dtype=jnp.float32, unstacked: bool = False) -> Packed:
   return Packed(by_layer(layers, count) if unstacked else layers, experts, rank)
 
 
-def gain(packed, mix, batch):
-  """mix[B, E] repeated over the ranks: float32 [B, 1, E * r]."""
-  if mix is None or mix.shape != (batch, packed.experts):
+def gain(packed, mix, tokens):
+  """mix[B, E] or [B, T, E] repeated over the ranks: float32 [B, 1 or T, E * r]."""
+  (batch, length), experts = tokens.shape, packed.experts
+  allowed = ((batch, experts), (batch, length, experts))
+  if mix is None or mix.shape not in allowed:
     raise ValueError(
       f"mix is {None if mix is None else mix.shape}; {batch} rows and adapters of "
-      f"{packed.experts} experts need a mix of shape {(batch, packed.experts)} "
-      "(one-hot rows to pick one expert)"
+      f"{experts} experts need a mix of shape {allowed[0]} or, one a token, "
+      f"{allowed[1]} (one-hot rows to pick one expert)"
     )
-  return jnp.repeat(mix.astype(jnp.float32), packed.rank, axis=1)[:, None]
+  mix = mix if mix.ndim == 3 else mix[:, None]
+  return jnp.repeat(mix.astype(jnp.float32), packed.rank, axis=-1)

@@ -47,7 +47,7 @@ def test_batch_size_and_company_do_not_change_a_reply():
   group = tiny.lora_group(3)
   requests = _requests(range(3))
   whole = _texts(engine.make_experts(tiny.pool(group), tiny.settings(rows=16)), requests)
-  few = engine.make_experts(tiny.pool(group), tiny.settings(rows=2, batch_tokens=64))
+  few = engine.make_experts(tiny.pool(group), tiny.settings(rows=2, pack_tokens=128))
   assert _texts(few, requests) == whole
   assert [_texts(few, [r])[0] for r in requests[:4]] == whole[:4]
 
@@ -127,13 +127,3 @@ def test_a_prompt_beyond_the_context_is_an_error_that_shows_it():
   experts = engine.make_experts(tiny.pool(tiny.lora_group(1)), tiny.settings())
   with pytest.raises(ValueError, match="400 tokens.*context of 256.*'xxxx"):
     experts.ask([Request(0, "x" * 400, 8)])
-
-
-def test_few_shapes_serve_many_lengths():
-  group = tiny.lora_group(2)
-  experts = engine.make_experts(tiny.pool(group), tiny.settings())
-  shapes = {(engine._bucket(n, 8), engine._bucket(m, 16))
-            for n in range(1, 9) for m in range(1, 200)}
-  assert len(shapes) <= 8
-  assert all(engine._bucket(n, 16) >= n for n in range(1, 2000))
-  del experts

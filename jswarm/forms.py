@@ -1,0 +1,60 @@
+"""How adapters meet the base: grouped, masked or merged, by a small cost rule.
+
+  grouped  rows lie in blocks of one expert, a small product a block. The work does not
+           grow with the pool, but each block reads its own factors: the form for CPU.
+  masked   all factors side by side, each row masked to its own: large products without
+           a gather, E times the low-rank work: the form for accelerators and pools of
+           up to 16 experts, and the only one for rows that mix experts (dense space).
+  merged   the base with one adapter added in: no extra work a token, one expert at a
+           time. It pays where an expert owns enough rows to fill the lanes alone.
+
+docs/performance.md has the measurements behind the numbers below.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+import dataclasses
+
+from jswarm.types import PyTree
+
+FORMS = ("auto", "grouped", "masked", "merged")
+MASKED_EXPERTS = 16  # above, masking wastes more than a gather costs
+MERGED_ROWS = {"cpu": 256, "gpu": 128, "tpu": 128}  # of one expert in one call
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Weights:
+  """What one stream of rows runs on, placed on the desks.
+
+  Attributes:
+    params: of the base, or merged, or of whole experts (then one a desk).
+    adapters: `lora.Packed`, `lora.Grouped` or None.
+    mix: float32 [E, E'], rows' mixtures by owner, for packed adapters.
+    own: params belong to the desk instead of being shared.
+  """
+
+  params: PyTree
+  adapters: PyTree = None
+  mix: object = None
+  own: bool = False
+
+
+def choose(form: str, platform: str, owners: Sequence[int], experts: int,
+           mixed: bool) -> tuple[str, list[int]]:
+  """(form of the mixed batch, experts that are served merged).
+
+  Args:
+    form: as configured. platform: of the devices.
+    owners: the expert of each row of the call.
+    experts: E of the group.
+    mixed: rows mix experts (dense space): they are masked, or merged.
+  """
+  rows = Counter(owners)
+  if form == "merged" or experts == 1:
+    return "masked", sorted(rows)
+  if form != "auto":
+    return ("masked" if mixed else form), []
+  enough = MERGED_ROWS.get(platform, MERGED_ROWS["gpu"])
+  alone = sorted(e for e, count in rows.items() if count >= enough)
+  few = experts <= MASKED_EXPERTS
+  return "masked" if mixed or (platform != "cpu" and few) else "grouped", alone

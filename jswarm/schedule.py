@@ -1,0 +1,185 @@
+"""What goes where: prompts -> packs of tokens, and lanes of a batch. Host only.
+
+A pack is several prompts end to end, so that nothing is padded to the longest; sizes
+come from a short list, so that a search compiles few programs. All of it is a function
+of the requests: the same requests are served in the same batches.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jswarm.attention import SPAN_BLOCK
+
+TOKEN_BLOCK = 16  # tokens of a pack that share an expert, where blocks do
+LANES = (8, 32, 64, 128, 256, 512)
+
+
+class Prompt(NamedTuple):
+  """One request as the device sees it; `owner` is the expert's row in its group."""
+
+  index: int
+  owner: int
+  tokens: Sequence[int]
+  limit: int
+  seed: int
+
+
+class Pack(NamedTuple):
+  """Prompts end to end. R = T // 16 rows; unused ones have the length 0."""
+
+  tokens: np.ndarray  # int32 [T]
+  positions: np.ndarray  # int32 [T], -1 is padding
+  owners: np.ndarray  # int32 [T // 16], expert of each block of tokens
+  begin: np.ndarray  # int32 [R]
+  length: np.ndarray  # int32 [R]
+  members: list[int]  # which prompts, as given; row r is members[r]
+
+
+def size_of(count: int, least: int) -> int:
+  """The smallest of least * {1, 2, 3, 4, 6, 8, 12 ...} that holds `count`."""
+  size = least
+  while size < count:
+    size = size * 3 // 2 if size * 3 // 2 >= count and size >= 2 * least else size * 2
+  return size
+
+
+def doubled(count: int, least: int) -> int:
+  """The smallest of least * {1, 2, 4, 8 ...} that holds `count`."""
+  while least < count:
+    least *= 2
+  return least
+
+
+def lanes_for(prompts: int, most: int) -> int:
+  """How many lanes a queue of `prompts` gets, `most` at most."""
+  allowed = [n for n in LANES if n <= most] or [most]
+  return next((n for n in allowed if n >= prompts), allowed[-1])
+
+
+def lane_block(lanes: int) -> int:
+  """Lanes that share an expert where rows lie in blocks: fewer, larger products."""
+  return 1 if lanes <= 8 else max(2, lanes // 32)
+
+
+def divide(prompts: Sequence[Prompt], most: int) -> list[list[int]]:
+  """Prompts for each of several packs of at most `most` tokens, blocks included.
+
+  Experts stay together, since each begins a block of its own; gaps are filled by the
+  first prompt that fits. A prompt longer than `most` has a pack of its own.
+  """
+  order = sorted(range(len(prompts)),
+                 key=lambda i: (prompts[i].owner, -len(prompts[i].tokens), i))
+  packs = []
+  while order:
+    chosen, used, owners = [], 0, set()
+    for i in order:
+      need = len(prompts[i].tokens)
+      need += 0 if prompts[i].owner in owners else TOKEN_BLOCK - 1
+      if chosen and used + need > most:
+        continue
+      chosen.append(i)
+      owners.add(prompts[i].owner)
+      used += need
+      if len(chosen) >= most // TOKEN_BLOCK:
+        break
+    packs.append(chosen)
+    taken = set(chosen)
+    order = [i for i in order if i not in taken]
+  return packs
+
+
+def lay(prompts: Sequence[Prompt], members: Sequence[int]) -> Pack:
+  """The members end to end, in the smallest pack that holds them."""
+  members = sorted(members, key=lambda i: (prompts[i].owner, i))
+  begin, cursor, owner = [], 0, None
+  for i in members:
+    if prompts[i].owner != owner:
+      owner, cursor = prompts[i].owner, -(-cursor // TOKEN_BLOCK) * TOKEN_BLOCK
+    begin.append(cursor)
+    cursor += len(prompts[i].tokens)
+  pack = blank_pack(doubled(max(cursor, TOKEN_BLOCK * len(members)), SPAN_BLOCK))
+  for row, (i, start) in enumerate(zip(members, begin)):
+    ids = prompts[i].tokens
+    pack.tokens[start:start + len(ids)] = ids
+    pack.positions[start:start + len(ids)] = np.arange(len(ids))
+    pack.owners[start // TOKEN_BLOCK:-(-(start + len(ids)) // TOKEN_BLOCK)] = (
+      prompts[i].owner)
+    pack.begin[row], pack.length[row] = start, len(ids)
+  return pack._replace(members=list(members))
+
+
+def blank_pack(size: int) -> Pack:
+  """A pack of padding alone."""
+  rows = size // TOKEN_BLOCK
+  return Pack(np.zeros(size, np.int32), np.full(size, -1, np.int32),
+              np.zeros(rows, np.int32), np.zeros(rows, np.int32),
+              np.zeros(rows, np.int32), [])
+
+
+class Desk:
+  """The lanes of one device and the prompts that wait for them.
+
+  Attributes:
+    waiting: prompts by expert, longest first.
+    holder: the prompt in each lane, None where it is free.
+    owners: int32 [B / block], the expert of each block of lanes.
+  """
+
+  def __init__(self, prompts: Sequence[Prompt]):
+    self.waiting: dict[int, list[Prompt]] = {}
+    for prompt in sorted(prompts, key=lambda p: (-len(p.tokens), p.index)):
+      self.waiting.setdefault(prompt.owner, []).append(prompt)
+    self.holder: list[Prompt | None] = []
+    self.owners = np.zeros(0, np.int32)
+
+  def open(self, lanes: int, block: int) -> None:
+    self.holder, self.block = [None] * lanes, block
+    self.owners = np.zeros(lanes // block, np.int32)
+
+  @property
+  def left(self) -> int:
+    """Prompts that wait."""
+    return sum(map(len, self.waiting.values()))
+
+  @property
+  def held(self) -> list[int]:
+    """Lanes that are taken."""
+    return [i for i, prompt in enumerate(self.holder) if prompt is not None]
+
+  def seat(self) -> list[tuple[int, Prompt]]:
+    """Gives free lanes to waiting prompts: (lane, prompt), which it takes off."""
+    seated = []
+    for block in range(len(self.owners)):
+      lanes = range(block * self.block, (block + 1) * self.block)
+      free = [i for i in lanes if self.holder[i] is None]
+      if len(free) == self.block and self.left:
+        # The longest queue first, so that all queues end together.
+        self.owners[block] = max(self.waiting, key=lambda o: (len(self.waiting[o]), -o))
+      queue = self.waiting.get(int(self.owners[block]), [])
+      for lane in free:
+        if queue:
+          self.holder[lane] = queue.pop(0)
+          seated.append((lane, self.holder[lane]))
+    self.waiting = {o: q for o, q in self.waiting.items() if q}
+    return seated
+
+  def shrink(self, lanes: int, block: int) -> np.ndarray | None:
+    """Moves what is held to fewer lanes: the old lane of each, or None if it can't."""
+    by_owner: dict[int, list[int]] = {}
+    for lane in self.held:
+      by_owner.setdefault(self.holder[lane].owner, []).append(lane)
+    parts = [(o, old[i:i + block]) for o, old in sorted(by_owner.items())
+             for i in range(0, len(old), block)]
+    if len(parts) > lanes // block:
+      return None
+    index = np.full(lanes, len(self.holder), np.int32)
+    holder = [None] * lanes
+    self.owners = np.zeros(lanes // block, np.int32)
+    for b, (owner, old) in enumerate(parts):
+      self.owners[b] = owner
+      for i, lane in enumerate(old):
+        index[b * block + i], holder[b * block + i] = lane, self.holder[lane]
+    self.holder, self.block = holder, block
+    return index

@@ -1,0 +1,303 @@
+"""Keeps the lanes full: prompts of one base, many experts -> new tokens.
+
+    prompts -> packs -> prefill, admit -> decode until lanes are free -> next prompts
+
+Two kinds of programs: a prefill of a pack of T tokens, a decode of B lanes with C + M
+slots; T, B, C and M come from short lists. A device that runs out of memory is given
+half the lanes and half the pack from then on, and no prompt is lost.
+"""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+import functools
+import time
+
+from absl import logging
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jswarm import forms, lanes as lanes_lib, lora, parallel, schedule
+from jswarm.decoder import Decoder, empty_cache, is_unstacked
+from jswarm.sampling import Sampling
+from jswarm.schedule import Desk, Prompt
+
+_REFILL = 4  # a quarter of the lanes is free: time for the next prompts
+_LEAST_SLOTS, _LEAST_RING = 128, 8
+
+
+@dataclasses.dataclass
+class Statistics:
+  """What serving did: tokens, slots that held them, seconds, programs.
+
+  Attributes:
+    rows: prompts answered. prefill_tokens: of the prompts; prefill_slots: computed.
+    new_tokens: kept; decode_slots: lanes x steps computed. decode_steps: of a desk.
+    prefill_seconds, decode_seconds, text_seconds: device twice, tokenizers.
+    programs: shapes that were compiled. halved: times that memory ran out.
+  """
+
+  rows: int = 0
+  prefill_tokens: int = 0
+  prefill_slots: int = 0
+  new_tokens: int = 0
+  decode_slots: int = 0
+  decode_steps: int = 0
+  prefill_seconds: float = 0.0
+  decode_seconds: float = 0.0
+  text_seconds: float = 0.0
+  halved: int = 0
+  programs: set = dataclasses.field(default_factory=set)
+
+  def summary(self) -> dict[str, float]:
+    """JSON-able, with the share of prefill that was padding."""
+    fields = {k: v for k, v in dataclasses.asdict(self).items() if k != "programs"}
+    waste = 1 - self.prefill_tokens / self.prefill_slots if self.prefill_slots else 0.0
+    return {**fields, "programs": len(self.programs), "prefill_padding": waste}
+
+
+class Server:
+  """One base on its desks."""
+
+  def __init__(self, decoder: Decoder, desks: parallel.Desks, stops: Sequence[int],
+               sampling: Sampling, *, rows: int, pack_tokens: int,
+               statistics: Statistics, specs=None):
+    self._decoder, self._desks, self._sampling = decoder, desks, sampling
+    self._rows, self._pack = rows, pack_tokens
+    self._stops = desks.share(jnp.asarray(stops, jnp.int32))
+    self._statistics, self._specs = statistics, specs
+    self._programs: dict[tuple, Callable] = {}
+
+  def serve(self, weights: forms.Weights, prompts: Sequence[Prompt]
+            ) -> dict[int, list[int]]:
+    """New tokens by prompt index; more prompts than lanes are served in turn."""
+    said: dict[int, list[int]] = {}
+    while len(said) < len(prompts):
+      left = [p for p in prompts if p.index not in said]
+      try:
+        self._stream(weights, left, said)
+      except jax.errors.JaxRuntimeError as error:
+        self._halve(error)
+    self._statistics.rows += len(prompts)
+    return said
+
+  def _halve(self, error):
+    """Plans with half the memory, or gives up where nothing is left to halve."""
+    if "RESOURCE_EXHAUSTED" not in str(error) or (
+        self._rows <= 1 and self._pack <= schedule.SPAN_BLOCK):
+      raise error
+    self._rows = max(1, self._rows // 2)
+    self._pack = max(schedule.SPAN_BLOCK, self._pack // 2)
+    self._statistics.halved += 1
+    logging.warning("Out of device memory: from now on %d rows and packs of %d tokens.",
+                    self._rows, self._pack)
+
+  def _stream(self, weights, prompts, said):
+    desks = [Desk(mine) for mine in _deal(prompts, self._desks.count)]
+    ring = -(-max(p.limit for p in prompts) // 16) * 16 if max(
+      p.limit for p in prompts) > _LEAST_RING else _LEAST_RING
+    slots = schedule.size_of(max(len(p.tokens) for p in prompts), _LEAST_SLOTS)
+    lanes = self._open(weights, desks, slots, ring)
+    while any(desk.left or desk.held for desk in desks):
+      lanes = self._fill(weights, desks, lanes)
+      lanes = self._decode(weights, desks, lanes)
+      self._harvest(desks, lanes, said)
+      lanes = self._shrink(weights, desks, lanes)
+
+  def _open(self, weights, desks, slots, ring):
+    count = schedule.lanes_for(max(desk.left for desk in desks), self._rows)
+    for desk in desks:
+      desk.open(count, schedule.lane_block(count))
+    params = weights.params
+    make = lambda: lanes_lib.empty(
+      self._decoder.config, count, slots, ring, params["embed"].dtype,
+      is_unstacked(params))
+    if self._desks.single:
+      return make()
+    blank = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(make))
+    blank = blank.replace(
+      said=blank.said - 1, cache=blank.cache.replace(
+        positions=blank.cache.positions - 1, end=np.int32(slots)))
+    return self._desks.split([blank] * len(desks))
+
+  def _fill(self, weights, desks, lanes):
+    """Seats what waits and computes its prompts, pack by pack."""
+    began = time.perf_counter()
+    seated = [desk.seat() for desk in desks]
+    packs = [_packs(seats, self._pack) for seats in seated]
+    for turn in range(max(map(len, packs))):
+      each = [p[turn] if turn < len(p) else None for p in packs]
+      lanes = self._prefill(weights, desks, each, lanes)
+    jax.block_until_ready(lanes.token)
+    self._statistics.prefill_seconds += time.perf_counter() - began
+    return lanes
+
+  def _prefill(self, weights, desks, each, lanes):
+    size = max(len(pack.tokens) for pack, _ in filter(None, each))
+    reach = schedule.doubled(
+      max(int(pack.length.max()) for pack, _ in filter(None, each)), schedule.SPAN_BLOCK)
+    lane_count = len(desks[0].holder)
+    rows = [_row(entry, size, lane_count) for entry in each]
+    for row in rows:
+      self._statistics.prefill_tokens += int(row["length"].sum())
+      self._statistics.prefill_slots += size
+    owners = [row.pop("owners") for row in rows]
+    call = self._program("prefill", weights, (reach,))
+    self._note("prefill", size, reach)
+    return call(weights.params, weights.adapters, self._stops, lanes,
+                self._desks.split(self._mixture(weights, owners, schedule.TOKEN_BLOCK)),
+                self._desks.split(rows))
+
+  def _decode(self, weights, desks, lanes):
+    began = time.perf_counter()
+    count = len(desks[0].holder)
+    self._note("decode", count, *lanes.cache.positions.shape[-1:])
+    fewest = [_fewest(desk, count, self._next_size(desks)) for desk in desks]
+    owners = [desk.owners for desk in desks]
+    call = self._program("decode", weights, ())
+    before = self._desks.fetch(lanes.steps)
+    lanes = call(weights.params, weights.adapters, self._stops, lanes,
+                 self._desks.split(self._mixture(weights, owners, desks[0].block)),
+                 self._desks.split([np.int32(f) for f in fewest]))
+    steps = [int(a - b) for a, b in zip(self._desks.fetch(lanes.steps), before)]
+    self._statistics.decode_steps += max(steps)
+    self._statistics.decode_slots += sum(steps) * count
+    self._statistics.decode_seconds += time.perf_counter() - began
+    return lanes
+
+  def _harvest(self, desks, lanes, said):
+    active, tokens = (self._desks.fetch(x) for x in (lanes.active, lanes.said))
+    for desk, going, words in zip(desks, active, tokens):
+      for lane in desk.held:
+        if not going[lane]:
+          row = words[lane]
+          said[desk.holder[lane].index] = row[row >= 0].tolist()
+          self._statistics.new_tokens += len(said[desk.holder[lane].index])
+          desk.holder[lane] = None
+
+  def _next_size(self, desks):
+    """The lanes that would do once nothing waits; 0 if these are the fewest."""
+    smaller = [n for n in schedule.LANES if n < len(desks[0].holder)]
+    return smaller[-1] if smaller and not any(desk.left for desk in desks) else 0
+
+  def _shrink(self, weights, desks, lanes):
+    """Fewer lanes for the last replies."""
+    size = self._next_size(desks)
+    if not size or not any(desk.held for desk in desks) or any(
+        len(desk.held) > size for desk in desks):
+      return lanes
+    kept = [(desk.holder, desk.owners, desk.block) for desk in desks]
+    moves = [desk.shrink(size, schedule.lane_block(size)) for desk in desks]
+    if any(move is None for move in moves):
+      for desk, (holder, owners, block) in zip(desks, kept):
+        desk.holder, desk.owners, desk.block = holder, owners, block
+      return lanes
+    call = self._program("take", weights, ())
+    return call(lanes, self._desks.split(moves))
+
+  def _mixture(self, weights, owners, block):
+    """What tells a desk's rows their experts: owners of blocks, or mix a row."""
+    if weights.mix is None:
+      return [np.asarray(o, np.int32) for o in owners]
+    return [np.repeat(weights.mix[o], block, axis=0) for o in owners]
+
+  def _note(self, *shape):
+    if shape not in self._statistics.programs:
+      self._statistics.programs.add(shape)
+
+  def _program(self, kind, weights, facts):
+    """The function `kind`, spread over the desks; jit keeps its shapes apart."""
+    key = (kind, weights.own, type(weights.adapters), *facts)
+    if key not in self._programs:
+      self._programs[key] = self._spread(kind, weights, *facts)
+    return self._programs[key]
+
+  def _spread(self, kind, weights, *facts):
+    decoder, sampling = self._decoder, self._sampling
+    eager = self._desks.one_by_one
+    if kind == "take":
+      return self._desks.each(lambda lanes, index: lanes_lib.take(lanes, index), 0,
+                              compiled=not eager)
+    if kind == "prefill":
+      def run(params, adapters, stops, lanes, owners, row):
+        return prefill(decoder, params, adapters, owners, lanes, row, stops,
+                       sampling=sampling, reach=facts[0])
+    else:
+      def run(params, adapters, stops, lanes, owners, fewest):
+        adapters, mix = _owned(adapters, owners, loop=True)
+        return lanes_lib.decode(decoder, params, adapters, mix, lanes, stops, fewest,
+                                sampling=sampling)
+    compiled = not (eager and kind == "prefill")
+    return self._desks.each(run, 3, donate=(3,), compiled=compiled, specs=self._specs or (),
+                            own=weights.own)
+
+
+def prefill(decoder: Decoder, params, adapters, owners, lanes, row, stops, *,
+            sampling: Sampling, reach: int):
+  """Computes a pack of prompts and admits them to their lanes.
+
+  Args:
+    owners: of blocks of tokens, or mix [T, E] for packed adapters.
+    row: tokens, positions [T]; lane, begin, length, limit, seed [R].
+    reach: static, at least the longest prompt.
+  """
+  adapters, mix = _owned(adapters, owners)
+  tokens, positions = row["tokens"][None], row["positions"][None]
+  cache = empty_cache(decoder.config, 1, tokens.shape[1], params["embed"].dtype,
+                      is_unstacked(params))
+  at = jnp.maximum(row["begin"] + row["length"] - 1, 0)[None]
+  logits, cache = decoder.apply(params, tokens, positions, cache, adapters,
+                                None if mix is None else mix[None], at, reach)
+  return lanes_lib.admit(
+    lanes, cache, logits[0], row["lane"], row["begin"], row["length"], row["limit"],
+    row["seed"], stops, sampling=sampling)
+
+
+def _owned(adapters, owners, loop=False):
+  """(adapters, mix) as `Decoder.apply` takes them."""
+  if adapters is None:
+    return None, None
+  if not isinstance(adapters, lora.Grouped):
+    return adapters, owners
+  adapters = adapters.replace(owners=owners)
+  return (lora.gather(adapters) if loop else adapters), None
+
+
+def _deal(prompts, desks):
+  """Prompts for each desk: longest first in turn, each expert's on its own round."""
+  order = sorted(prompts, key=lambda p: (p.owner, -len(p.tokens), p.index))
+  return [order[d::desks] for d in range(desks)]
+
+
+def _packs(seats, most):
+  """[(pack, its (lane, prompt) pairs)] of one desk."""
+  prompts = [prompt for _, prompt in seats]
+  packs = []
+  for members in schedule.divide(prompts, most):
+    pack = schedule.lay(prompts, members)
+    packs.append((pack, [seats[i] for i in pack.members]))
+  return packs
+
+
+def _row(entry, size, lanes):
+  """The arrays of one desk's pack, widened to `size` tokens; padding goes nowhere."""
+  blank = schedule.blank_pack(size)
+  pack, seats = entry if entry else (blank, [])
+  rows = len(blank.begin)
+  widen = lambda x, fill, n: np.concatenate([x, np.full(n - len(x), fill, x.dtype)])
+  column = lambda values, fill, dtype: np.array(
+    list(values) + [fill] * (rows - len(seats)), dtype)
+  return dict(
+    tokens=widen(pack.tokens, 0, size), positions=widen(pack.positions, -1, size),
+    owners=widen(pack.owners, 0, rows), begin=widen(pack.begin, 0, rows),
+    length=widen(pack.length, 0, rows),
+    lane=column([lane for lane, _ in seats], lanes, np.int32),
+    limit=column([p.limit for _, p in seats], 0, np.int32),
+    seed=column([p.seed for _, p in seats], 0, np.uint32))
+
+
+def _fewest(desk, lanes, next_size):
+  """Decode until fewer lanes than this are active."""
+  if desk.left:  # at least one reply ends, or nothing would ever be refilled
+    return min(len(desk.held), lanes - lanes // _REFILL + 1)
+  return next_size + 1 if next_size and len(desk.held) > next_size else 1
