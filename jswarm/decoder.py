@@ -159,18 +159,31 @@ def _embed(config, table, tokens):
   return x * jnp.asarray(config.embed_scale, x.dtype)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _finish(config, final, params, x, at):
+def _share(matrix, index, count, axis):
+  """The part of `matrix` that device `index` of `count` works on."""
+  size = matrix.shape[axis] // count
+  return jax.lax.dynamic_slice_in_dim(matrix, index * size, size, axis)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _finish(config, final, mesh_axis, params, x, at):
   """x[B, T, D] -> float32 logits [B, T, V], or just those at `at`."""
   if at is not None:
     index = at[:, None] if at.ndim == 1 else at
     x = jnp.take_along_axis(x, index[:, :, None], axis=1)
     x = x[:, 0] if at.ndim == 1 else x
   x = final.apply({"params": params["final_norm"]}, x)
+  matrix, axes = params["embed" if config.tied else "head"], "...d,dn->...n"
+  axis = 1
   if config.tied:
-    y = dot(x, params["embed"], "...d,vd->...v")
-  else:
-    y = dot(x, params["head"])
+    axes, axis = "...d,nd->...n", 0
+  count = jax.lax.axis_size(mesh_axis) if mesh_axis else 1
+  split = count > 1 and config.vocab % count == 0
+  if split:
+    matrix = _share(matrix, jax.lax.axis_index(mesh_axis), count, axis)
+  y = dot(x, matrix, axes)
+  if split:
+    y = jax.lax.all_gather(y, mesh_axis, axis=y.ndim - 1, tiled=True)
   return softcap(y, config.final_softcap)
 
 
@@ -178,8 +191,12 @@ _spans = jax.jit(spans, static_argnums=1)
 
 
 @lru_cache(maxsize=64)  # one config, one pair of functions: jit caches hit
-def make_decoder(config: DecoderConfig, dtype=jnp.float32) -> Decoder:
+def make_decoder(config: DecoderConfig, dtype=jnp.float32,
+                 axis: str | None = None) -> Decoder:
   """The decoder of `config`; `dtype` is that of freshly initialised params.
+
+  With `axis`, a mesh axis, heads and mlp are split over its devices: `config` is then
+  what one device holds (`parallel.tensor_config`), and the whole is their sum.
 
   `apply(params, tokens, positions, cache=None, adapters=None, mix=None, at=None,
   reach=None)`:
@@ -200,7 +217,7 @@ def make_decoder(config: DecoderConfig, dtype=jnp.float32) -> Decoder:
   Called outside of jit with `unstack`ed params, it runs one small program a layer,
   compiled once for all layers: for prompts, of which many shapes occur.
   """
-  block = Block(config, dtype)
+  block = Block(config, dtype, axis)
   final = RMSNorm(config, dtype)
 
   def init(key):
@@ -238,6 +255,6 @@ def make_decoder(config: DecoderConfig, dtype=jnp.float32) -> Decoder:
     if cache is not None:
       cache = cache.replace(k=store[0], v=store[1])
     kept = {k: v for k, v in params.items() if k != "layers"}
-    return _finish(config, final, kept, x, at), cache
+    return _finish(config, final, axis, kept, x, at), cache
 
   return Decoder(config, init, apply)

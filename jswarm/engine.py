@@ -6,26 +6,30 @@ over devices. This file is text and weights: requests -> tokens -> replies.
 """
 
 from collections.abc import Sequence
+import collections
 import dataclasses
 import hashlib
 import os
 import time
 
+from absl import logging
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jswarm import decoder as decoder_lib
 from jswarm import experts as experts_lib
-from jswarm import forms, hf, lora, schedule, text
+from jswarm import forms, hf, lora, quantize, schedule, store, text
 from jswarm.forms import FORMS
-from jswarm.parallel import Desks
+from jswarm.parallel import Desks, tensor_specs
 from jswarm.sampling import Sampling
 from jswarm.serve import Server, Statistics
 from jswarm.types import Experts, PyTree, Reply, Request
 
 SPACES = ("factors", "dense")
 _MOST_ROWS = {"cpu": 64}
+_PROBE = Request(0, "A train leaves at nine and arrives at noon. How long is the journey?"
+                 " It takes three hours, because twelve minus nine is three.", 1)
 _PLANNED_TOKENS = 1024  # slots a lane is planned with where `rows` is 0
 
 
@@ -37,6 +41,9 @@ class Settings:
     rows: B, most lanes of a device; 0: what its memory holds.
     pack_tokens: T, most tokens of a prefill.
     form: how adapters meet the base: one of `forms.FORMS`.
+    speculate: draft the last replies of a wave from their prompts (greedy only).
+    int8: kernels of the base in 8 bits; its logit error is logged.
+    memo: file of replies that outlive a search (`store`); empty: none.
     devices: of this process; 0: all. tensor: how many of them hold one base together.
     max_prompt_tokens: longest prompt, chat template included; 0: what the model's
       context leaves.
@@ -48,6 +55,9 @@ class Settings:
   rows: int
   pack_tokens: int
   form: str
+  speculate: bool
+  int8: bool
+  memo: str
   devices: int
   tensor: int
   max_prompt_tokens: int
@@ -60,6 +70,12 @@ class Settings:
       raise ValueError(f"pool.space={self.space!r}: allowed are {', '.join(SPACES)}.")
     if self.form not in FORMS:
       raise ValueError(f"engine.form={self.form!r}: allowed are {', '.join(FORMS)}.")
+    if self.speculate and self.sampling.temperature:
+      raise ValueError("engine.speculate needs greedy decoding: set"
+                       " generation.temperature=0, or leave it off.")
+    if self.int8 and self.form == "merged":
+      raise ValueError("engine.form='merged' adds adapters to the kernels, which"
+                       " engine.int8 rounds: use another form.")
     if self.space == "dense" and self.form == "grouped":
       raise ValueError("engine.form='grouped' needs rows of one expert each, but with"
                        " pool.space='dense' rows mix experts: use auto or masked.")
@@ -134,14 +150,18 @@ class _Served:
         len(text.encode(group.tokenizer, [""], chat)[0]) for chat in (False, True))
     self._params = None if group.params is None else self._place(group.params)
     self._server = Server(
-        decoder_lib.make_decoder(group.config), self._desks, group.stops,
-        settings.sampling, rows=settings.rows or self._fitting_rows(),
-        pack_tokens=settings.pack_tokens, statistics=statistics)
+        group.config, self._desks, group.stops, settings.sampling, rows=settings.rows or self._fitting_rows(),
+        pack_tokens=settings.pack_tokens, statistics=statistics,
+        leaps=settings.speculate)
+    self._store = store.Store(settings.memo) if settings.memo else None
+    if self._store:
+      self._base_digest = _digest(f"{group.config}{group.stops}", group.params)
+      self._tokenizer_digest = experts_lib.digest(group.tokenizer)
     self.install(self.start)
 
   def install(self, particles: PyTree) -> None:
     """Serves these particles from now on."""
-    self._particles, self._ready = particles, {}
+    self._particles, self._ready, self._digests = particles, {}, {}
 
   def room(self, limit: int) -> int:
     context = self.group.config.max_positions - limit
@@ -156,13 +176,41 @@ class _Served:
     prompts = [schedule.Prompt(i, self._row[r.expert], ids, r.limit, self._seed(r))
                for i, (r, ids) in enumerate(zip(requests, tokens))]
     self._statistics.text_seconds += time.perf_counter() - began
+    keys = [self._key(p) for p in prompts] if self._store else []
+    known = self._store.get(keys) if self._store else [None] * len(prompts)
+    new = [p for p, reply in zip(prompts, known) if reply is None]
+    self._statistics.stored += len(prompts) - len(new)
+    for prompt, reply in zip(new, self._generate(new)):
+      known[prompt.index] = reply
+    if self._store:
+      self._store.put([keys[p.index] for p in new], [known[p.index] for p in new])
+    return known
+
+  def _generate(self, prompts):
+    """A `Reply` to each prompt."""
     said = {}
     for weights, mine in self._streams(prompts):
       said.update(self._server.serve(weights, mine))
     began = time.perf_counter()
-    texts = text.decode(self.group.tokenizer, [said[i] for i in range(len(said))])
+    texts = text.decode(self.group.tokenizer, [said[p.index] for p in prompts])
     self._statistics.text_seconds += time.perf_counter() - began
-    return [Reply(reply, len(tokens[i]), len(said[i])) for i, reply in enumerate(texts)]
+    return [Reply(reply, len(p.tokens), len(said[p.index]))
+            for p, reply in zip(prompts, texts)]
+
+  def _key(self, prompt):
+    """Of a reply on disk: all that it depends on."""
+    s = self._settings
+    drawn = f"|{prompt.seed}" if s.sampling.temperature else ""
+    return store.key(self._version(prompt.owner), prompt.tokens, prompt.limit,
+                     f"{s.sampling}|int8={s.int8}{drawn}", self._tokenizer_digest)
+
+  def _version(self, owner):
+    """Digest of the bytes that expert `owner` answers with: base, adapter, stops."""
+    if owner not in self._digests:
+      particles = jax.tree.map(lambda x: x[owner], self._particles)
+      fixed = self.group.particles if self._dense else None
+      self._digests[owner] = _digest(self._base_digest, (particles, fixed))
+    return self._digests[owner]
 
   def _encode(self, requests):
     tokens = [None] * len(requests)
@@ -186,12 +234,39 @@ class _Served:
       form, alone = "", sorted(set(owners))
     else:
       form, alone = forms.choose(self._settings.form, self._desks.platform, owners,
-                                 len(self.group.members), self._dense)
+                                 len(self.group.members), self._dense,
+                                 mergeable=not self._settings.int8)
     mixed = [p for p in prompts if p.owner not in alone]
     if mixed:
       yield self._mixed(form), mixed
+    if self.group.kind == "full" and self._desks.count > 1:
+      yield from self._rounds(prompts)
+      return
     for owner in alone:
       yield self._alone(owner), [p for p in prompts if p.owner == owner]
+
+  def _rounds(self, prompts):
+    """Whole experts on the desks, as many at a time as there are; the busiest first."""
+    rows = collections.Counter(p.owner for p in prompts)
+    order = sorted(rows, key=lambda o: (-rows[o], o))
+    for first in range(0, len(order), self._desks.count):
+      chosen = order[first:first + self._desks.count]
+      desks = tuple(chosen[d % len(chosen)] for d in range(self._desks.count))
+      yield self._on_desks(desks), [p for p in prompts if p.owner in chosen]
+
+  def _on_desks(self, desks):
+    """Expert desks[d] on desk d; kept while all of them fit one round."""
+    if desks not in self._ready:
+      self._ready.clear()
+      trees = [self._layout(self._rounded(self._whole(owner))) for owner in desks]
+      self._ready[desks] = forms.Weights(
+          params=self._desks.split(trees, self._specs(trees[0])), desks=desks)
+    return self._ready[desks]
+
+  def _whole(self, owner):
+    """Params of a full-weight expert, in the dtype that it is served in."""
+    dtype = jax.tree.leaves(self.group.particles)[0].dtype
+    return jax.tree.map(lambda x: x[owner].astype(dtype), self._particles)
 
   def _mixed(self, form):
     """All experts in one batch. Laid out once an update, not once a batch."""
@@ -199,12 +274,12 @@ class _Served:
       dtype, unstacked = self._params["embed"].dtype, decoder_lib.is_unstacked(self._params)
       factors = self.group.particles if self._dense else self._particles
       lay_out = lora.pack if form == "masked" else lora.group
-      size = len(self.group.members)
+      size, adapters = len(self.group.members), lay_out(factors, dtype, unstacked)
       mix = np.asarray(self._particles["mix"]) if self._dense else np.eye(
           size, dtype=np.float32)
       self._ready[form] = forms.Weights(
           params=self._params, mix=mix if form == "masked" else None,
-          adapters=self._desks.share(lay_out(factors, dtype, unstacked)))
+          adapters=self._desks.share(adapters, self._specs(adapters)))
     return self._ready[form]
 
   def _alone(self, owner):
@@ -217,8 +292,7 @@ class _Served:
 
   def _expert(self, owner):
     if self.group.kind == "full":
-      dtype = jax.tree.leaves(self.group.particles)[0].dtype
-      return self._place(jax.tree.map(lambda x: x[owner].astype(dtype), self._particles))
+      return self._place(self._whole(owner))
     return _merge(self._params, jax.tree.map(jnp.asarray, self._adapter(
         self._particles, owner)))
 
@@ -228,11 +302,27 @@ class _Served:
       return experts_lib.dense_adapter(self.group.particles, np.asarray(particles["mix"][i]))
     return jax.tree.map(lambda x: x[i], particles)
 
-  def _place(self, params):
+  def _layout(self, params):
     # Stacked layers are copied at every step by the CPU backend.
-    if self._desks.platform == "cpu":
-      params = decoder_lib.unstack(params)
-    return self._desks.share(jax.tree.map(jnp.asarray, params))
+    return decoder_lib.unstack(params) if self._desks.platform == "cpu" else params
+
+  def _place(self, params):
+    params = self._layout(self._rounded(jax.tree.map(jnp.asarray, params)))
+    return self._desks.share(params, self._specs(params))
+
+  def _rounded(self, params):
+    if not self._settings.int8:
+      return params
+    rounded = quantize.quantize(params)
+    error = quantize.logit_error(decoder_lib.make_decoder(self.group.config), params,
+                                 rounded, self._encode([_PROBE])[0])
+    logging.info("int8 base: log-probabilities move by %.4f on average, %.3f at most;"
+                 " %.1f %% of the likeliest tokens stay.", error["mean"], error["max"],
+                 100 * error["agree"])
+    return rounded
+
+  def _specs(self, tree):
+    return tensor_specs(tree) if self._desks.tensor > 1 else None
 
   def _fitting_rows(self):
     """Lanes whose cache fits the memory that base and adapters leave, in full."""
@@ -266,6 +356,16 @@ class _Served:
     adapter = jax.tree.map(np.asarray, self._adapter(particles, i))
     hf.save_adapter(target, adapter, spec.base, group.config)
     return {"kind": "lora", "path": place, "base": spec.base}
+
+
+def _digest(start, tree):
+  """sha256 of a text and the bytes of all leaves."""
+  digest = hashlib.sha256(start.encode())
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    leaf = np.asarray(leaf)
+    digest.update(f"{jax.tree_util.keystr(path)}{leaf.shape}{leaf.dtype}".encode())
+    digest.update(np.ascontiguousarray(leaf).view(np.uint8))
+  return digest.hexdigest()
 
 
 @jax.jit

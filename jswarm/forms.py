@@ -30,17 +30,17 @@ class Weights:
     params: of the base, or merged, or of whole experts (then one a desk).
     adapters: `lora.Packed`, `lora.Grouped` or None.
     mix: float32 [E, E'], rows' mixtures by owner, for packed adapters.
-    own: params belong to the desk instead of being shared.
+    desks: the expert that each desk serves, where desks have params of their own.
   """
 
   params: PyTree
   adapters: PyTree = None
   mix: object = None
-  own: bool = False
+  desks: tuple[int, ...] = ()
 
 
 def choose(form: str, platform: str, owners: Sequence[int], experts: int,
-           mixed: bool) -> tuple[str, list[int]]:
+           mixed: bool, mergeable: bool = True) -> tuple[str, list[int]]:
   """(form of the mixed batch, experts that are served merged).
 
   Args:
@@ -48,13 +48,14 @@ def choose(form: str, platform: str, owners: Sequence[int], experts: int,
     owners: the expert of each row of the call.
     experts: E of the group.
     mixed: rows mix experts (dense space): they are masked, or merged.
+    mergeable: adapters can be added to the kernels (not to int8 ones).
   """
   rows = Counter(owners)
-  if form == "merged" or experts == 1:
+  if form == "merged" or (experts == 1 and mergeable):
     return "masked", sorted(rows)
   if form != "auto":
     return ("masked" if mixed else form), []
   enough = MERGED_ROWS.get(platform, MERGED_ROWS["gpu"])
-  alone = sorted(e for e, count in rows.items() if count >= enough)
+  alone = sorted(e for e, count in rows.items() if mergeable and count >= enough)
   few = experts <= MASKED_EXPERTS
   return "masked" if mixed or (platform != "cpu" and few) else "grouped", alone

@@ -74,7 +74,7 @@ def generate(
   )
   zeros = jnp.zeros(batch, jnp.int32)
   start = Lanes(
-    cache=cache, token=zeros, position=lengths - 1, step=zeros,
+    cache=cache, prompt=tokens, token=zeros, position=lengths - 1, step=zeros,
     limit=jnp.minimum(limits, new_tokens), seed=seeds.astype(jnp.uint32),
     active=limits > 0, said=jnp.full((batch, new_tokens), -1, jnp.int32),
     steps=jnp.int32(0),

@@ -27,6 +27,7 @@ class Lanes:
 
   Attributes:
     cache: keys and values [B, K, C + M, h] a layer; `end` is the ring's cursor.
+    prompt: int32 [B, C], its tokens.
     token: int32 [B], chosen last and not yet read by the model.
     position: int32 [B], of that token.
     step: int32 [B], tokens chosen so far.
@@ -37,6 +38,7 @@ class Lanes:
   """
 
   cache: Cache
+  prompt: jax.Array
   token: jax.Array
   position: jax.Array
   step: jax.Array
@@ -53,7 +55,8 @@ def empty(config, lanes: int, prompt_slots: int, new_tokens: int, dtype,
   cache = empty_cache(config, lanes, prompt_slots + new_tokens, dtype, unstacked)
   zeros = lambda: jnp.zeros(lanes, jnp.int32)  # one buffer each: they are donated
   return Lanes(
-    cache=cache.replace(end=jnp.int32(prompt_slots)), token=zeros(), position=zeros(),
+    cache=cache.replace(end=jnp.int32(prompt_slots)),
+    prompt=jnp.zeros((lanes, prompt_slots), jnp.int32), token=zeros(), position=zeros(),
     step=zeros(), limit=zeros(), seed=jnp.zeros(lanes, jnp.uint32),
     active=jnp.zeros(lanes, bool), said=jnp.full((lanes, new_tokens), -1, jnp.int32),
     steps=jnp.int32(0),
@@ -71,7 +74,7 @@ def draw(logits, seeds, steps, stops, sampling: Sampling):
 
 
 @functools.partial(jax.jit, static_argnames="sampling", donate_argnums=0)
-def _admit(rest, logits, lane, length, limit, seed, stops, *, sampling):
+def _admit(rest, prompt, logits, lane, length, limit, seed, stops, *, sampling):
   """Everything of `admit` but keys and values; `rest` is Lanes with an empty cache."""
   prompt_slots = rest.cache.positions.shape[1] - rest.said.shape[1]
   token, kept = draw(logits, seed, jnp.zeros_like(lane), stops, sampling)
@@ -84,7 +87,7 @@ def _admit(rest, logits, lane, length, limit, seed, stops, *, sampling):
   put = lambda old, new: old.at[lane].set(new, mode="drop")
   return rest.replace(
     cache=rest.cache.replace(positions=put(rest.cache.positions, places)),
-    token=put(rest.token, token), position=put(rest.position, length),
+    prompt=put(rest.prompt, prompt), token=put(rest.token, token), position=put(rest.position, length),
     step=put(rest.step, jnp.ones_like(lane)), limit=put(rest.limit, limit),
     seed=put(rest.seed, seed), active=put(rest.active, kept & (limit > 1)),
     said=put(rest.said, said),
@@ -102,15 +105,15 @@ def _put(store, pack, lane, index):
   return store.at[lane, :, slots].set(rows, mode="drop")
 
 
-def admit(lanes: Lanes, pack: Cache, logits, lane, begin, length, limit, seed, stops,
-          *, sampling: Sampling) -> Lanes:
+def admit(lanes: Lanes, pack: Cache, tokens, logits, lane, begin, length, limit, seed,
+          stops, *, sampling: Sampling) -> Lanes:
   """Gives R lanes the prompts of a pack and chooses their first tokens.
 
   Outside of jit, with a cache of one array a layer, this runs a few small programs.
 
   Args:
     lanes: as they are; donated.
-    pack: keys and values of the prompts, end to end in one row.
+    pack: keys and values of the prompts, end to end in one row: tokens [T].
     logits: float32 [R, V] after each prompt.
     lane: int32 [R], where each goes; B or more: nowhere (fills the batch).
     begin, length: int32 [R], where in the pack it lies.
@@ -124,7 +127,7 @@ def admit(lanes: Lanes, pack: Cache, logits, lane, begin, length, limit, seed, s
   file = lambda store, new: jax.tree.map(lambda s, p: _put(s, p, lane, index), store, new)
   k, v = file(lanes.cache.k, pack.k), file(lanes.cache.v, pack.v)
   rest = lanes.replace(cache=lanes.cache.replace(k=None, v=None))
-  rest = _admit(rest, logits, lane, length, limit, seed, stops, sampling=sampling)
+  rest = _admit(rest, jnp.take(tokens, index), logits, lane, length, limit, seed, stops, sampling=sampling)
   return rest.replace(cache=rest.cache.replace(k=k, v=v))
 
 
@@ -179,7 +182,7 @@ def take(lanes: Lanes, index) -> Lanes:
     k=layers(lanes.cache.k), v=layers(lanes.cache.v),
     positions=jnp.where(there[:, None], pick(lanes.cache.positions), -1))
   return Lanes(
-    cache=cache, token=pick(lanes.token), position=pick(lanes.position),
+    cache=cache, prompt=pick(lanes.prompt), token=pick(lanes.token), position=pick(lanes.position),
     step=pick(lanes.step), limit=pick(lanes.limit), seed=pick(lanes.seed),
     active=pick(lanes.active) & there, said=pick(lanes.said), steps=lanes.steps)
 
@@ -197,6 +200,7 @@ def grow(lanes: Lanes, prompt_slots: int) -> Lanes:
 
   layers = lambda store: jax.tree.map(lambda x: wider(x, x.ndim - 2, 0), store)
   cache = lanes.cache
-  return lanes.replace(cache=cache.replace(
+  wide = jnp.pad(lanes.prompt, ((0, 0), (0, prompt_slots - old)))
+  return lanes.replace(prompt=wide, cache=cache.replace(
     k=layers(cache.k), v=layers(cache.v), positions=wider(cache.positions, 1, -1),
     end=cache.end + prompt_slots - old))

@@ -84,22 +84,31 @@ class RMSNorm(nn.Module):
 
 
 class Linear(nn.Module):
-  """x @ kernel (+ bias) (+ the row's own mixture of low-rank updates)."""
+  """x @ kernel (* scale) (+ bias) (+ the row's own mixture of low-rank updates).
+
+  With `axis` the input is split over the devices of that mesh axis, and what each of
+  them computes is a part of the sum.
+  """
 
   features: int
   bias: bool
   dtype: Any
+  axis: str | None = None
 
   @nn.compact
   def __call__(self, x, lora, step):
     shape = (x.shape[-1], self.features)
     kernel = self.param("kernel", nn.initializers.normal(0.02), shape, self.dtype)
-    y = dot(x, kernel)
+    y = dot(x, kernel.astype(x.dtype) if kernel.dtype == jnp.int8 else kernel)
+    if self.has_variable("params", "scale"):  # of an int8 kernel, see `quantize`
+      y *= _lift(self.get_variable("params", "scale"), y)
+    if lora is not None:
+      y += low_rank(x, lora, step)
+    if self.axis is not None:
+      y = jax.lax.psum(y, self.axis)
     if self.bias:
       fill = nn.initializers.zeros
       y += _lift(self.param("bias", fill, (self.features,), self.dtype), y)
-    if lora is not None:
-      y += low_rank(x, lora, step)
     return y.astype(x.dtype)
 
 
@@ -108,12 +117,14 @@ class Attention(nn.Module):
 
   config: DecoderConfig
   dtype: Any
+  axis: str | None = None
 
   @nn.compact
   def __call__(self, x, step, lora, facts, store):
     c, (layer, window, base) = self.config, facts
     use = lambda name, y, bias: Linear(
-      projection_shapes(c)[name][1], bias, self.dtype, name=name
+      projection_shapes(c)[name][1], bias, self.dtype,
+      self.axis if name == "o" else None, name=name
     )(y, lora.get(name), step)
     q, k, v = (
       use(name, x, c.qkv_bias).reshape(*x.shape[:2], -1, c.head_dim) for name in "qkv"
@@ -147,13 +158,15 @@ class Mlp(nn.Module):
 
   config: DecoderConfig
   dtype: Any
+  axis: str | None = None
 
   @nn.compact
   def __call__(self, x, step, lora):
     shapes = projection_shapes(self.config)
-    use = lambda name, y: Linear(shapes[name][1], False, self.dtype, name=name)(
-      y, lora.get(name), step
-    )
+    use = lambda name, y: Linear(
+      shapes[name][1], False, self.dtype, self.axis if name == "down" else None,
+      name=name
+    )(y, lora.get(name), step)
     act = _ACTIVATIONS[self.config.activation]
     return use("down", act(use("gate", x)) * use("up", x))
 
@@ -163,13 +176,15 @@ class Block(nn.Module):
 
   config: DecoderConfig
   dtype: Any
+  axis: str | None = None
 
   @nn.compact
   def __call__(self, x, step, lora, facts, store):
     norm = lambda name: RMSNorm(self.config, self.dtype, name=name)
     post = norm if self.config.post_norms else lambda name: lambda y: y
-    attention = Attention(self.config, self.dtype, name="attn")
+    attention = Attention(self.config, self.dtype, self.axis, name="attn")
     y, store = attention(norm("attn_norm")(x), step, lora, facts, store)
     x = x + post("post_attn_norm")(y)
-    y = Mlp(self.config, self.dtype, name="mlp")(norm("mlp_norm")(x), step, lora)
+    mlp = Mlp(self.config, self.dtype, self.axis, name="mlp")
+    y = mlp(norm("mlp_norm")(x), step, lora)
     return x + post("post_mlp_norm")(y), store

@@ -6,7 +6,7 @@ outlive an evaluation: what the weight-step asked on the same weights is there f
 the next role-step.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import hashlib
 from typing import Any
 
@@ -74,8 +74,18 @@ class Memo:
     self._clock = clock or (lambda: 0.0)
     self._on_made = on_made or (lambda made, asked: None)
     self._replies: dict[str, Reply] = {}
+    self._watchers: list[Callable[[set[str]], None]] = []
     self._versions = versions(experts, experts.weights)
     self.experts = experts._replace(ask=self.ask, install=self.install)
+
+  @property
+  def installed(self) -> Sequence[str]:
+    """A digest for each expert of the weights that it answers with."""
+    return self._versions
+
+  def watch(self, forget: Callable[[set[str]], None]) -> None:
+    """`forget(held)` is called when replies of all weights but `held` are dropped."""
+    self._watchers.append(forget)
 
   def install(self, weights: tuple[PyTree, ...]) -> None:
     """Installs weights and forgets the replies of weights that are gone."""
@@ -86,6 +96,8 @@ class Memo:
     """Drops the replies of all weights but the installed ones and those `kept`."""
     held = {v for weights in kept for v in versions(self._inner, weights)}
     held |= set(self._versions)
+    for forget in self._watchers:
+      forget(held)
     self._replies = {key: reply for key, reply in self._replies.items()
                      if key.split(":", 1)[0] in held}
 
@@ -107,12 +119,20 @@ class Memo:
     self._on_made(len(new), len(requests))
     return [self._replies[key] for key in keys]
 
+  def count(self, calls: int) -> None:
+    """Counts calls of which somebody has kept what came of them."""
+    if calls:
+      self._meter.spent["calls"] += calls
+      self._on_made(0, calls)
+
   def state(self) -> dict[str, Any]:
     """Everything that a bit-exact resume needs, JSON-able."""
     return {key: list(reply) for key, reply in self._replies.items()}
 
   def restore(self, state: dict[str, Any]) -> None:
     self._replies = {key: Reply(*reply) for key, reply in state.items()}
+    for forget in self._watchers:  # what they have may be of other replies
+      forget(set())
 
   def _key(self, request: Request) -> str:
     text = f"{request.limit}|{request.chat}|{request.prompt}"

@@ -10,6 +10,7 @@ cannot go there.
 """
 
 from collections.abc import Callable, Sequence
+import dataclasses
 import os
 from typing import Any
 
@@ -56,14 +57,21 @@ class Desks:
         lambda x, s: jax.device_put(x, NamedSharding(self.mesh, s)), tree, specs)
 
   def split(self, trees: Sequence[PyTree], specs: PyTree | None = None) -> PyTree:
-    """Places one tree on each desk."""
+    """Places one tree on each desk; they are never stacked on the host."""
     if self.single:
       return jax.device_put(trees[0], self.devices[0])
-    stacked = jax.tree.map(lambda *x: np.stack([np.asarray(y) for y in x]), *trees)
     if specs is None:
-      specs = jax.tree.map(lambda _: PartitionSpec(), stacked)
-    return jax.tree.map(lambda x, s: jax.device_put(
-        x, NamedSharding(self.mesh, PartitionSpec(EXPERT, *s))), stacked, specs)
+      specs = jax.tree.map(lambda _: PartitionSpec(), trees[0])
+
+    def place(spec, *leaves):
+      leaves = [np.asarray(leaf) for leaf in leaves]
+      sharding = NamedSharding(self.mesh, PartitionSpec(EXPERT, *spec))
+      return jax.make_array_from_callback(
+          (len(leaves), *leaves[0].shape), sharding,
+          lambda index: leaves[index[0].start or 0][index[1:]][None])
+
+    return jax.tree.map(place, specs, *trees,
+                        is_leaf=lambda s: isinstance(s, PartitionSpec))
 
   def fetch(self, tree: PyTree) -> list[PyTree]:
     """What each desk holds, on the host."""
@@ -73,46 +81,42 @@ class Desks:
     return [jax.tree.map(lambda x: x[d], tree) for d in range(self.count)]
 
   def each(self, function: Callable, shared: int, *, donate: tuple[int, ...] = (),
-           specs: Sequence[Any] = (), compiled: bool = True,
-           own: bool = False) -> Callable:
+           specs: Sequence[Any] = (), out: Any = None, own: bool = False,
+           compiled: bool = True) -> Callable:
     """`function`, run on every desk.
 
     Args:
       function: of arguments as one desk sees them.
       shared: so many leading arguments come from `share`, the rest from `split`.
       donate: arguments whose buffers may be reused.
-      specs: where a desk has several devices: PartitionSpecs of the leading
-        arguments inside a desk; the others are whole on each of its devices.
-      compiled: False leaves a function of small programs as it is (`one_by_one`).
+      specs, out: where a desk has several devices: how arguments and result are
+        split inside it, one tree of PartitionSpecs each.
       own: the first argument has a desk axis too (`split`).
+      compiled: False leaves a function of small programs as it is (`one_by_one`).
     """
     if self.single:
       return jax.jit(function, donate_argnums=donate) if compiled else function
+    count = function.__code__.co_argcount
+    whole = [i < shared and not (own and i == 0) for i in range(count)]
     if self.tensor == 1:
-      names = function.__code__.co_argcount
-      axes = (None,) * shared + (0,) * (names - shared)
-      axes = (0, *axes[1:]) if own else axes
-      return jax.pmap(function, axis_name=EXPERT, in_axes=axes, devices=self.devices,
+      return jax.pmap(function, axis_name=EXPERT, devices=self.devices,
+                      in_axes=tuple(None if w else 0 for w in whole),
                       donate_argnums=donate)
-    return jax.jit(self._mapped(function, shared, specs, own), donate_argnums=donate)
+    return jax.jit(self._mapped(function, whole, specs, out), donate_argnums=donate)
 
-  def _mapped(self, function, shared, specs, own):
-    """shard_map over both axes: a desk's axis of one is dropped and put back."""
+  def _mapped(self, function, whole, specs, out):
+    """shard_map over both axes; inside, a desk's own axis has one entry."""
     drop = lambda tree: jax.tree.map(lambda x: x[0], tree)
-    whole = lambda i: i < shared and not (own and i == 0)
+    lead = lambda tree: jax.tree.map(lambda s: PartitionSpec(EXPERT, *s), tree,
+                                     is_leaf=lambda s: isinstance(s, PartitionSpec))
 
     def on_desk(*arguments):
-      mine = [a if whole(i) else drop(a) for i, a in enumerate(arguments)]
+      mine = [a if w else drop(a) for w, a in zip(whole, arguments)]
       return jax.tree.map(lambda x: x[None], function(*mine))
 
-    names = function.__code__.co_argcount
-    inside = list(specs) + [PartitionSpec()] * (names - len(specs))
-    lead = lambda s: PartitionSpec(EXPERT, *s)
-    is_spec = lambda s: isinstance(s, PartitionSpec)
-    in_specs = tuple(s if whole(i) else jax.tree.map(lead, s, is_leaf=is_spec)
-                     for i, s in enumerate(inside))
-    return jax.shard_map(on_desk, mesh=self.mesh, in_specs=in_specs,
-                         out_specs=PartitionSpec(EXPERT), check_vma=False)
+    return jax.shard_map(
+        on_desk, mesh=self.mesh, check_vma=False, out_specs=lead(out),
+        in_specs=tuple(s if w else lead(s) for w, s in zip(whole, specs)))
 
   def memory(self) -> int:
     """Bytes of a device that the engine may plan with; 0 if nobody knows."""
@@ -121,3 +125,42 @@ class Desks:
       return int(stats["bytes_limit"] * _KEPT)
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return int(pages * _KEPT / 2 / len(self.devices)) if self.platform == "cpu" else 0
+
+
+def tensor_config(config, tensor: int):
+  """What each of `tensor` devices holds of a decoder: heads and mlp are split.
+
+  Raises:
+    ValueError: they cannot be split into that many parts.
+  """
+  for field in ("kv_heads", "hidden"):
+    if getattr(config, field) % tensor:
+      raise ValueError(f"engine.tensor={tensor}: the base has {field}="
+                       f"{getattr(config, field)}, which it does not divide.")
+  return dataclasses.replace(config, heads=config.heads // tensor,
+                             kv_heads=config.kv_heads // tensor,
+                             hidden=config.hidden // tensor)
+
+
+def tensor_specs(tree: PyTree) -> PyTree:
+  """PartitionSpecs of params or adapters inside a desk, by the names on the path.
+
+  What makes heads or hidden units is split by its output, what reads them by its
+  input; the rest is on every device.
+  """
+  def spec(path, leaf):
+    names = {str(getattr(key, "key", getattr(key, "name", ""))) for key in path}
+    reads, makes = names & {"o", "down"}, names & {"q", "k", "v", "gate", "up"}
+    last = (makes and "A" not in names, reads and names & {"kernel", "A"})
+    axis = leaf.ndim - 1 if last[0] else leaf.ndim - 2 if last[1] else None
+    return PartitionSpec(*(TENSOR if i == axis else None for i in range(leaf.ndim)))
+
+  return jax.tree_util.tree_map_with_path(spec, tree)
+
+
+def lane_specs(lanes: PyTree) -> PyTree:
+  """PartitionSpecs of lanes inside a desk: its devices hold the cache of their heads."""
+  whole = jax.tree.map(lambda _: PartitionSpec(), lanes)
+  heads = lambda x: PartitionSpec(*[None] * (x.ndim - 3), TENSOR)
+  return whole.replace(cache=whole.cache.replace(
+      k=jax.tree.map(heads, lanes.cache.k), v=jax.tree.map(heads, lanes.cache.v)))

@@ -13,7 +13,7 @@ import numpy as np
 from jswarm.attention import SPAN_BLOCK
 
 TOKEN_BLOCK = 16  # tokens of a pack that share an expert, where blocks do
-LANES = (8, 32, 64, 128, 256, 512)
+LANES = (1, 8, 32, 64, 128, 256, 512)
 
 
 class Prompt(NamedTuple):

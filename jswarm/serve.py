@@ -9,7 +9,7 @@ half the lanes and half the pack from then on, and no prompt is lost.
 
 from collections.abc import Callable, Sequence
 import dataclasses
-import functools
+import itertools
 import time
 
 from absl import logging
@@ -17,13 +17,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jswarm import forms, lanes as lanes_lib, lora, parallel, schedule
-from jswarm.decoder import Decoder, empty_cache, is_unstacked
+from jswarm import forms, lanes as lanes_lib, lora, parallel, schedule, speculate
+from jswarm.decoder import (Decoder, DecoderConfig, empty_cache, is_unstacked,
+                            make_decoder)
 from jswarm.sampling import Sampling
 from jswarm.schedule import Desk, Prompt
 
 _REFILL = 4  # a quarter of the lanes is free: time for the next prompts
 _LEAST_SLOTS, _LEAST_RING = 128, 8
+_FEW = 8  # lanes of a tail, in which several tokens a step cost little more than one
 
 
 @dataclasses.dataclass
@@ -31,13 +33,14 @@ class Statistics:
   """What serving did: tokens, slots that held them, seconds, programs.
 
   Attributes:
-    rows: prompts answered. prefill_tokens: of the prompts; prefill_slots: computed.
+    rows: prompts answered; stored: answered from disk. prefill_tokens: of the prompts; prefill_slots: computed.
     new_tokens: kept; decode_slots: lanes x steps computed. decode_steps: of a desk.
     prefill_seconds, decode_seconds, text_seconds: device twice, tokenizers.
     programs: shapes that were compiled. halved: times that memory ran out.
   """
 
   rows: int = 0
+  stored: int = 0
   prefill_tokens: int = 0
   prefill_slots: int = 0
   new_tokens: int = 0
@@ -59,13 +62,17 @@ class Statistics:
 class Server:
   """One base on its desks."""
 
-  def __init__(self, decoder: Decoder, desks: parallel.Desks, stops: Sequence[int],
+  def __init__(self, config: DecoderConfig, desks: parallel.Desks, stops: Sequence[int],
                sampling: Sampling, *, rows: int, pack_tokens: int,
-               statistics: Statistics, specs=None):
-    self._decoder, self._desks, self._sampling = decoder, desks, sampling
+               statistics: Statistics, leaps: bool = False):
+    self._whole, self._desks, self._sampling = config, desks, sampling
+    self._decoder = make_decoder(config)
+    if desks.tensor > 1:
+      self._decoder = make_decoder(parallel.tensor_config(config, desks.tensor),
+                                   axis=parallel.TENSOR)
     self._rows, self._pack = rows, pack_tokens
     self._stops = desks.share(jnp.asarray(stops, jnp.int32))
-    self._statistics, self._specs = statistics, specs
+    self._statistics, self._leaps = statistics, leaps
     self._programs: dict[tuple, Callable] = {}
 
   def serve(self, weights: forms.Weights, prompts: Sequence[Prompt]
@@ -93,9 +100,11 @@ class Server:
                     self._rows, self._pack)
 
   def _stream(self, weights, prompts, said):
-    desks = [Desk(mine) for mine in _deal(prompts, self._desks.count)]
-    ring = -(-max(p.limit for p in prompts) // 16) * 16 if max(
-      p.limit for p in prompts) > _LEAST_RING else _LEAST_RING
+    desks = [Desk(mine) for mine in _deal(prompts, self._desks.count, weights.desks)]
+    limit = max(p.limit for p in prompts)
+    if self._leaps:  # leaps leave holes, see `speculate.decode`
+      limit = 2 * limit + speculate.DRAFT + 1
+    ring = _LEAST_RING if limit <= _LEAST_RING else -(-limit // 16) * 16
     slots = schedule.size_of(max(len(p.tokens) for p in prompts), _LEAST_SLOTS)
     lanes = self._open(weights, desks, slots, ring)
     while any(desk.left or desk.held for desk in desks):
@@ -110,7 +119,7 @@ class Server:
       desk.open(count, schedule.lane_block(count))
     params = weights.params
     make = lambda: lanes_lib.empty(
-      self._decoder.config, count, slots, ring, params["embed"].dtype,
+      self._whole, count, slots, ring, params["embed"].dtype,
       is_unstacked(params))
     if self._desks.single:
       return make()
@@ -118,7 +127,10 @@ class Server:
     blank = blank.replace(
       said=blank.said - 1, cache=blank.cache.replace(
         positions=blank.cache.positions - 1, end=np.int32(slots)))
-    return self._desks.split([blank] * len(desks))
+    return self._desks.split([blank] * len(desks), self._lane_specs(blank))
+
+  def _lane_specs(self, lanes):
+    return parallel.lane_specs(lanes) if self._desks.tensor > 1 else None
 
   def _fill(self, weights, desks, lanes):
     """Seats what waits and computes its prompts, pack by pack."""
@@ -142,7 +154,7 @@ class Server:
       self._statistics.prefill_tokens += int(row["length"].sum())
       self._statistics.prefill_slots += size
     owners = [row.pop("owners") for row in rows]
-    call = self._program("prefill", weights, (reach,))
+    call = self._program("prefill", weights, lanes, reach)
     self._note("prefill", size, reach)
     return call(weights.params, weights.adapters, self._stops, lanes,
                 self._desks.split(self._mixture(weights, owners, schedule.TOKEN_BLOCK)),
@@ -154,7 +166,9 @@ class Server:
     self._note("decode", count, *lanes.cache.positions.shape[-1:])
     fewest = [_fewest(desk, count, self._next_size(desks)) for desk in desks]
     owners = [desk.owners for desk in desks]
-    call = self._program("decode", weights, ())
+    few = count <= _FEW and not any(desk.left for desk in desks)
+    kind = "leap" if self._leaps and few else "decode"
+    call = self._program(kind, weights, lanes)
     before = self._desks.fetch(lanes.steps)
     lanes = call(weights.params, weights.adapters, self._stops, lanes,
                  self._desks.split(self._mixture(weights, owners, desks[0].block)),
@@ -192,7 +206,7 @@ class Server:
       for desk, (holder, owners, block) in zip(desks, kept):
         desk.holder, desk.owners, desk.block = holder, owners, block
       return lanes
-    call = self._program("take", weights, ())
+    call = self._program("take", weights, lanes)
     return call(lanes, self._desks.split(moves))
 
   def _mixture(self, weights, owners, block):
@@ -205,19 +219,20 @@ class Server:
     if shape not in self._statistics.programs:
       self._statistics.programs.add(shape)
 
-  def _program(self, kind, weights, facts):
+  def _program(self, kind, weights, lanes, *facts):
     """The function `kind`, spread over the desks; jit keeps its shapes apart."""
-    key = (kind, weights.own, type(weights.adapters), *facts)
+    key = (kind, bool(weights.desks), type(weights.adapters), *facts)
     if key not in self._programs:
-      self._programs[key] = self._spread(kind, weights, *facts)
+      self._programs[key] = self._spread(kind, weights, lanes, *facts)
     return self._programs[key]
 
-  def _spread(self, kind, weights, *facts):
+  def _spread(self, kind, weights, lanes, *facts):
     decoder, sampling = self._decoder, self._sampling
-    eager = self._desks.one_by_one
+    eager, whole = self._desks.one_by_one, jax.sharding.PartitionSpec()
+    specs = self._lane_specs(self._one(lanes))
     if kind == "take":
       return self._desks.each(lambda lanes, index: lanes_lib.take(lanes, index), 0,
-                              compiled=not eager)
+                              compiled=not eager, specs=(specs, whole), out=specs)
     if kind == "prefill":
       def run(params, adapters, stops, lanes, owners, row):
         return prefill(decoder, params, adapters, owners, lanes, row, stops,
@@ -225,11 +240,23 @@ class Server:
     else:
       def run(params, adapters, stops, lanes, owners, fewest):
         adapters, mix = _owned(adapters, owners, loop=True)
+        if kind == "leap":
+          return speculate.decode(decoder, params, adapters, mix, lanes, stops, fewest)
         return lanes_lib.decode(decoder, params, adapters, mix, lanes, stops, fewest,
                                 sampling=sampling)
-    compiled = not (eager and kind == "prefill")
-    return self._desks.each(run, 3, donate=(3,), compiled=compiled, specs=self._specs or (),
-                            own=weights.own)
+    split = self._desks.tensor > 1
+    params = self._one(weights.params) if weights.desks else weights.params
+    inside = (*(parallel.tensor_specs(x) if split else None
+                for x in (params, weights.adapters)), whole, specs, whole, whole)
+    return self._desks.each(
+      run, 3, donate=(3,), compiled=not (eager and kind == "prefill"), specs=inside,
+      out=specs, own=bool(weights.desks))
+
+  def _one(self, tree):
+    """The shapes that one desk sees of what was `split`."""
+    if self._desks.single:
+      return tree
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), tree)
 
 
 def prefill(decoder: Decoder, params, adapters, owners, lanes, row, stops, *,
@@ -249,7 +276,7 @@ def prefill(decoder: Decoder, params, adapters, owners, lanes, row, stops, *,
   logits, cache = decoder.apply(params, tokens, positions, cache, adapters,
                                 None if mix is None else mix[None], at, reach)
   return lanes_lib.admit(
-    lanes, cache, logits[0], row["lane"], row["begin"], row["length"], row["limit"],
+    lanes, cache, row["tokens"], logits[0], row["lane"], row["begin"], row["length"], row["limit"],
     row["seed"], stops, sampling=sampling)
 
 
@@ -263,10 +290,17 @@ def _owned(adapters, owners, loop=False):
   return (lora.gather(adapters) if loop else adapters), None
 
 
-def _deal(prompts, desks):
-  """Prompts for each desk: longest first in turn, each expert's on its own round."""
+def _deal(prompts, count, owners=()):
+  """Prompts for each desk, in turn; where desks have owners, to a desk of its expert."""
   order = sorted(prompts, key=lambda p: (p.owner, -len(p.tokens), p.index))
-  return [order[d::desks] for d in range(desks)]
+  if not owners:
+    return [order[d::count] for d in range(count)]
+  dealt = [[] for _ in range(count)]
+  turns = {o: itertools.cycle([d for d in range(count) if owners[d] == o])
+           for o in set(owners)}
+  for prompt in order:
+    dealt[next(turns[prompt.owner])].append(prompt)
+  return dealt
 
 
 def _packs(seats, most):

@@ -5,6 +5,7 @@ import dataclasses
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jswarm import graphs, pso
 from jswarm.types import Experts, PyTree
@@ -27,6 +28,8 @@ class Settings:
       in the public code; off: only systems with expert i on node i.
     role_weights: the role-step scores graphs on the "current" weights of the weight
       swarm, as published, or on those of the "best" system so far.
+    race: the role-step scores its graphs by so many examples at a time and drops
+      those that the rest cannot make matter (see `racing`); 0: all at once.
     graph: how adjacencies decode; role, weight: the two swarms' PSO settings.
   """
 
@@ -40,13 +43,15 @@ class Settings:
   graph: graphs.Settings
   role: pso.Settings
   weight: pso.Settings
+  race: int = 0
 
   def __post_init__(self):
     for field, allowed in (("mode", MODES), ("steps", STEPS), ("role_weights", ROLE_WEIGHTS)):
       if getattr(self, field) not in allowed:
         raise ValueError(f"search.{field}={getattr(self, field)!r}: allowed are"
                          f" {', '.join(allowed)}.")
-    for field, least in (("graphs", 1), ("assignments", 1), ("iterations", 0)):
+    for field, least in (("graphs", 1), ("assignments", 1), ("iterations", 0),
+                         ("race", 0)):
       if getattr(self, field) < least:
         raise ValueError(f"search.{field}={getattr(self, field)}: at least {least}.")
 
@@ -132,3 +137,15 @@ def blank(experts: Experts, settings: Settings) -> State:
 def moves_weights(experts: Experts, settings: Settings) -> bool:
   """Is there a weight-step, and is there a pair of experts that it can mix?"""
   return settings.steps != "role" and bool(experts.groups)
+
+
+def keep(state: State, value: float, graph: Graph, assignment: jax.Array,
+         weights: tuple[PyTree, ...], iteration: int, step: int) -> State:
+  """The state whose best system is this one, if it is strictly better."""
+  # `not >` so that a search whose first evaluations failed can still find a best.
+  if not np.isfinite(value) or float(value) <= float(state.best.utility):
+    return state
+  return state.replace(best=System(
+      graph=graph, assignment=jnp.asarray(assignment, jnp.int32),
+      weights=weights, utility=jnp.float32(value), iteration=jnp.int32(iteration),
+      step=jnp.int32(step)))

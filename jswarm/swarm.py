@@ -21,8 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jswarm import contribution, graphs, messages, pso
-from jswarm.state import Graph, Settings, State, System, moves_weights
+from jswarm import contribution, graphs, messages, pso, racing
+from jswarm.state import Graph, Settings, State, System, keep, moves_weights
 from jswarm.types import Experts, PyTree
 from jswarm.utility import Evaluation, Evaluator
 
@@ -125,12 +125,14 @@ def role_step(key, state: State, problem: Problem, settings: Settings):
   again = settings.mode == "fixed" and len(jobs) > 0
   if again:  # the weights have moved since: what is the best graph worth today?
     jobs.append(messages.make_job(state.swarm_best.dag))
-  values, evaluations = _score(problem, jobs)
+  bars = racing.bars(problem.evaluator.task, role, scored, len(jobs), settings)
+  values, evaluations = _score(problem, jobs, bars)
   old, old_value = state.swarm_best, values[-1] if again else np.nan
   if np.isfinite(old_value):
     role = role.replace(swarm_best_utility=jnp.float32(old_value))
+  num = int(scored.sum())
   utility = np.full(settings.graphs, np.nan, np.float32)
-  utility[scored] = values[:int(scored.sum())]
+  utility[scored] = values[:num]
   top = int(_argmax(utility))
   latest = _pick(swarm, top) if np.isfinite(utility[top]) else old
   better = utility[top] > float(role.swarm_best_utility)
@@ -139,9 +141,11 @@ def role_step(key, state: State, problem: Problem, settings: Settings):
   identity = jnp.arange(len(problem.experts.names), dtype=jnp.int32)
   weights = role_weights(state, settings)
   for value, graph in ((utility[top], latest), (old_value, old)):
-    state = _keep(state, value, graph, identity, weights, t, 0)
-  return state, latest, _info("role", utility, "graph", evaluations,
-                              best_now=float(role.swarm_best_utility))
+    state = keep(state, value, graph, identity, weights, t, 0)
+  return state, latest, _info("role", racing.measured(values, evaluations)[:num],
+                              "graph", evaluations,
+                              best_now=float(role.swarm_best_utility),
+                              **racing.summary(bars, jobs, evaluations))
 
 
 def weight_step(key, state: State, latest: Graph, problem: Problem,
@@ -168,7 +172,7 @@ def weight_step(key, state: State, latest: Graph, problem: Problem,
   if identity:
     candidates.insert(0, (utility[-1], jnp.arange(len(jfk), dtype=jnp.int32)))
   for value, assignment in candidates:
-    state = _keep(state, value, reference, assignment, weights, t, 1)
+    state = keep(state, value, reference, assignment, weights, t, 1)
   info.metrics.update(repaired=repaired, rescored=len(rescored))
   return state, info._replace(evaluations=info.evaluations + rescored)
 
@@ -242,23 +246,13 @@ def _score_weights(problem, graph, assignments, scored=None, identity=False):
   return jfk, info, utility
 
 
-def _score(problem, jobs):
-  """(utility float32 [len(jobs)], [Evaluation])."""
+def _score(problem, jobs, bars=None):
+  """(utility float32 [len(jobs)], [Evaluation]); with `bars` jobs may be dropped."""
   if not jobs:
     return np.zeros(0, np.float32), []
-  evaluations = problem.evaluator.evaluate(jobs, problem.examples)
+  evaluations = (racing.race(problem.evaluator, jobs, problem.examples, bars) if bars
+                 else problem.evaluator.evaluate(jobs, problem.examples))
   return np.array([e.utility for e in evaluations], np.float32), evaluations
-
-
-def _keep(state, value, graph, assignment, weights, t, step):
-  """The state whose best system is this one, if it is strictly better."""
-  # `not >` so that a search whose first evaluations failed can still find a best.
-  if not np.isfinite(value) or float(value) <= float(state.best.utility):
-    return state
-  return state.replace(best=System(
-      graph=graph, assignment=jnp.asarray(assignment, jnp.int32),
-      weights=weights, utility=jnp.float32(value), iteration=jnp.int32(t),
-      step=jnp.int32(step)))
 
 
 def _decode(key, adjacency, settings) -> Graph:

@@ -6,6 +6,7 @@ scored is missing: it is NaN here, and NaN is never a best and never a worst.
 
 from collections.abc import Sequence
 import dataclasses
+import itertools
 import traceback
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from absl import logging
 import numpy as np
 
 from jswarm import messages
+from jswarm.dag_cache import DagCache
 from jswarm.tasks.base import Example, Task, UtilityError
 from jswarm.types import Experts, Request
 
@@ -25,14 +27,19 @@ class Evaluation(NamedTuple):
   Attributes:
     utility: mean of the scores that are not missing; NaN if none or failed.
     scores: float64 [X]; NaN is missing.
-    replies: [X] the system's final replies.
+    replies: [X] the system's final replies; None where it was not asked.
     error: empty, or why the evaluation failed.
+    unasked: examples at the end that were never asked; see `racing`.
   """
 
   utility: float
   scores: np.ndarray
-  replies: list[str]
+  replies: list[str | None]
   error: str = ""
+  unasked: int = 0
+
+
+NOTHING = Evaluation(float("nan"), np.zeros(0), [])  # of no example yet
 
 
 class UtilityBroken(RuntimeError):
@@ -46,6 +53,7 @@ class Evaluator:
   Attributes:
     judge: the index of the expert that rates replies, for tasks of that kind, or
       a function `requests -> replies` of a model outside the pool.
+    cache: what the same systems said before on the same weights, or None.
     failed: evaluations that failed so far; in_a_row: since the last good one.
   """
 
@@ -53,6 +61,7 @@ class Evaluator:
   experts: Experts
   wording: messages.Wording
   judge: object = None
+  cache: DagCache | None = None
   failed: int = 0
   in_a_row: int = 0
   first_error: str = ""
@@ -64,19 +73,24 @@ class Evaluator:
     Raises:
       UtilityBroken: five evaluations in a row failed; carries the first traceback.
     """
-    task = self.task
-    asked = self._questions(examples, map(task.prompt, examples))
-    answers = self._run(jobs, [asked] * len(jobs), task.limit)
-    if task.followup:
-      checks = self._follow(jobs, examples, answers)
-      scored = [self._score(task.followup.score, examples, a, c)
-                for a, c in zip(answers, checks)]
-    elif task.judge:
-      scored = self._judged(examples, answers)
-    else:
-      scored = [self._score(task.score, examples, a) for a in answers]
-    return [Evaluation(_mean(scores), scores, replies, error)
-            for (scores, error), replies in zip(scored, answers)]
+    return self._evaluate(jobs, [examples] * len(jobs))
+
+  def proceed(self, jobs: Sequence[messages.Job], examples: Sequence[Example],
+              begun: Sequence[Evaluation], reach: Sequence[int]) -> list[Evaluation]:
+    """The same evaluations, continued: job j is scored on `examples[:reach[j]]`.
+
+    Only for scores that are given example by example. `begun` holds what is known
+    of the first examples (`NOTHING` if that is nothing); what reached that far is
+    given back as it is. One that fails has failed for all examples.
+    """
+    todo = [j for j, e in enumerate(begun) if len(e.scores) < reach[j]]
+    parts = self._evaluate(
+        [jobs[j] for j in todo],
+        [examples[len(begun[j].scores):reach[j]] for j in todo])
+    done = list(begun)
+    for j, part in zip(todo, parts):
+      done[j] = _joined(begun[j], part, len(examples))
+    return done
 
   def check_room(self) -> None:
     """Raises ValueError if a question of the task cannot fit an expert's context."""
@@ -84,35 +98,60 @@ class Evaluator:
       questions = self._questions(examples, map(self.task.prompt, examples))
       messages.check_room(questions, self.experts, self.wording, self.task.limit)
 
+  def _evaluate(self, jobs, splits):
+    """An `Evaluation` a job, each on examples of its own."""
+    task = self.task
+    answers = self._run(jobs, self._asked(splits), task.limit)
+    if task.followup:
+      checks = self._follow(jobs, splits, answers)
+      scored = [self._score(task.followup.score, split, a, c)
+                for split, a, c in zip(splits, answers, checks)]
+    elif task.judge:
+      scored = self._judged(splits, answers)
+    else:
+      scored = [self._score(task.score, split, a) for split, a in zip(splits, answers)]
+    return [Evaluation(mean(scores), scores, replies, error)
+            for (scores, error), replies in zip(scored, answers)]
+
+  def _asked(self, splits):
+    """Questions of all splits; an example that is in several is put in words once."""
+    examples = list({id(e): e for split in splits for e in split}.values())
+    made = self._questions(examples, map(self.task.prompt, examples))
+    question = {id(e): q for e, q in zip(examples, made)}
+    return [[question[id(e)] for e in split] for split in splits]
+
   def _questions(self, examples, prompts):
     return [messages.Question(p, e.chunks if self.task.needs_context else None, e.where)
             for e, p in zip(examples, prompts)]
 
   def _run(self, jobs, questions, limit):
-    return messages.run(jobs, questions, self.experts, self.wording, limit=limit,
-                        chat=self.task.chat).replies
+    settings = dict(limit=limit, chat=self.task.chat)
+    if self.cache:
+      return self.cache.run(jobs, questions, self.experts, self.wording, **settings)
+    return messages.run(jobs, questions, self.experts, self.wording, **settings).replies
 
-  def _follow(self, jobs, examples, answers):
+  def _follow(self, jobs, splits, answers):
     """The same systems, each on the same DAG, asked about their own answers."""
     follow = self.task.followup
-    asked = [self._questions(examples, map(follow.prompt, examples, said))
-             for said in answers]
+    asked = [self._questions(split, map(follow.prompt, split, said))
+             for split, said in zip(splits, answers)]
     return self._run(jobs, asked, follow.limit)
 
-  def _judged(self, examples, answers):
+  def _judged(self, splits, answers):
     judge = self.task.judge
     expert, ask = ((self.judge, self.experts.ask) if isinstance(self.judge, int)
                    else (0, self.judge))
     requests = [Request(expert, judge.prompt(e, a), judge.limit, True)
-                for said in answers for e, a in zip(examples, said)]
-    verdicts = [judge.parse(reply.text) for reply in ask(requests)]
-    scores = np.asarray(verdicts, float).reshape(len(answers), len(examples))
-    missing = int(np.isnan(scores).sum())
+                for split, said in zip(splits, answers) for e, a in zip(split, said)]
+    verdicts = iter([judge.parse(reply.text) for reply in ask(requests)])
+    rows = [np.array(list(itertools.islice(verdicts, len(said))), float)
+            for said in answers]
+    missing = sum(int(np.isnan(row).sum()) for row in rows)
     if missing:
       logging.info("%d of %d verdicts name no rating and are missing.", missing,
-                   scores.size)
+                   len(requests))
     return [(row, "" if np.isfinite(row).any() else "no verdict could be read")
-            for row in scores]
+            for row in rows]
 
   def _score(self, score, examples, *replies):
     """(scores, error) of one job; a failure is marked, counted and survived."""
@@ -133,6 +172,19 @@ class Evaluator:
     return scores, ""
 
 
-def _mean(scores: np.ndarray) -> float:
+def mean(scores: np.ndarray) -> float:
+  """Mean of the scores that are not missing. For scores of one length it never falls
+  when a score rises: each rounding of a sum of a fixed order is monotone."""
   known = scores[~np.isnan(scores)]
   return float(known.mean()) if len(known) else float("nan")
+
+
+def _joined(begun, part, size):
+  """One evaluation of both parts, `size` examples long if it failed."""
+  replies = [*begun.replies, *part.replies]
+  if part.error:
+    lacking = size - len(replies)
+    return Evaluation(float("nan"), np.full(size, np.nan), replies + [None] * lacking,
+                      part.error, lacking)
+  scores = np.concatenate([begun.scores, part.scores])
+  return Evaluation(mean(scores), scores, replies)

@@ -43,7 +43,8 @@ def test_every_field_reaches_the_plan(monkeypatch):
   only_judged = {"judge"}
   launcher = {"progress"}
   dead = fields - read - given_experts - only_judged - launcher - {
-      "rows", "batch_tokens", "max_prompt_tokens"}  # passed on as a whole section
+      "rows", "pack_tokens", "max_prompt_tokens", "form", "speculate", "int8",
+      "memo", "devices", "tensor"}  # passed on as a whole section
   assert not dead
 
 

@@ -127,3 +127,23 @@ def test_a_prompt_beyond_the_context_is_an_error_that_shows_it():
   experts = engine.make_experts(tiny.pool(tiny.lora_group(1)), tiny.settings())
   with pytest.raises(ValueError, match="400 tokens.*context of 256.*'xxxx"):
     experts.ask([Request(0, "x" * 400, 8)])
+
+
+def test_replies_on_disk_are_those_of_the_same_bytes_and_never_stale(tmp_path):
+  group, file = tiny.lora_group(3), str(tmp_path / "replies.sqlite")
+  requests, plain = _requests(range(3)), tiny.settings()
+  stored = tiny.settings(memo=file)
+  cold = _texts(engine.make_experts(tiny.pool(group), plain), requests)
+  engine.reset_statistics()
+  assert _texts(engine.make_experts(tiny.pool(group), stored), requests) == cold
+  assert engine.statistics()["stored"] == 0
+  again = engine.make_experts(tiny.pool(group), stored)
+  assert again.ask(requests) == engine.make_experts(tiny.pool(group), plain).ask(requests)
+  assert engine.statistics()["stored"] == len(requests)
+  moved = jax.tree.map(lambda x: x.at[1].multiply(2.0), again.weights[0])
+  again.install((moved,))  # one expert under its old name: only its replies are new
+  engine.reset_statistics()
+  fresh = engine.make_experts(tiny.pool(group), plain)
+  fresh.install((moved,))
+  assert _texts(again, requests) == _texts(fresh, requests)
+  assert engine.statistics()["stored"] == 2 * len(PROMPTS)

@@ -52,5 +52,6 @@ def pool(*groups):
 
 def settings(**fields):
   return engine.Settings(**{**dict(
-      rows=8, pack_tokens=512, form="auto", devices=1, tensor=1, max_prompt_tokens=0, space="factors", seed=0,
+      rows=8, pack_tokens=512, form="auto", speculate=False, int8=False, memo="",
+      devices=1, tensor=1, max_prompt_tokens=0, space="factors", seed=0,
       sampling=Sampling()), **fields})

@@ -98,6 +98,8 @@ class Task:
       up 0 or 1. A reply of None is missing. With `followup` it is the accuracy of
       the first replies alone; with `judge` the replies are the judge's verdicts.
     range: least and greatest score of an example.
+    bounds: the same, if every example is scored by itself, whatever else is scored
+      with it, and is never missing; else None.
     followup: second question (self-check of AbstainQA), or None.
     judge: how replies are rated by another model, or None.
     needs_context: examples carry `chunks` which the nodes are to read.
@@ -117,3 +119,4 @@ class Task:
   judge: Judge | None
   needs_context: bool
   spec: dict[str, Any]
+  bounds: tuple[float, float] | None = None

@@ -27,6 +27,7 @@ class Kind(NamedTuple):
 
   `options`: the answer is one of the choices. `parsers`: those that exist.
   `score(parser, tail_words)` builds the score; None: the user brings it.
+  `alone`: every example is scored by itself, within `range`, and never missing.
   """
 
   prompt: Callable[..., str]
@@ -36,6 +37,7 @@ class Kind(NamedTuple):
   chat: bool
   options: bool
   parsers: tuple[str, ...] = PARSERS
+  alone: bool = True
 
 
 def each(one: Callable[[Example, str], float], examples: Sequence[Example],
@@ -143,8 +145,10 @@ KINDS = {
         prompts.plain_prompt, _f1_score, (0.0, 1.0), 100, True, False, ("strict",)),
     "abstain": Kind(
         prompts.choice_prompt, _choice_score, (-1.0, 1.0), 100, False, True),
-    "judge": Kind(prompts.plain_prompt, _judge_score, (1.0, 10.0), 200, True, False),
+    # A verdict may name no rating; a utility may look at the split as a whole.
+    "judge": Kind(
+        prompts.plain_prompt, _judge_score, (1.0, 10.0), 200, True, False, alone=False),
     "custom": Kind(
         prompts.free_prompt, None, (-math.inf, math.inf), 200, True, False,
-        ("strict",)),
+        ("strict",), alone=False),
 }

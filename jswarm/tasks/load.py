@@ -249,7 +249,8 @@ def _task(settings: _Settings, dev, test, context, in_context, utility, judge_pr
       "utility": None if utility is None else custom.name_of(utility)}
   return Task(name=name, kind=kind_name, limit=limit, chat=chat, dev=dev, test=test,
               prompt=prompt, score=score, range=kind.range, followup=follow,
-              judge=rated, needs_context=context, spec=spec)
+              judge=rated, needs_context=context, spec=spec,
+              bounds=kind.range if kind.alone else None)
 
 
 def _prompts_digest(prompt, follow, rated, split) -> str:

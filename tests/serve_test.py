@@ -1,0 +1,188 @@
+"""Keeping the lanes full: packing, refilling, shrinking and leaping change no reply."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from jswarm import engine, forms, lora, quantize, schedule, serve
+from jswarm.decoder import make_decoder
+from jswarm.schedule import Desk, Prompt
+from jswarm.types import Request
+from tests import tiny
+
+WORDS = "one two three four five six seven eight nine ten one two three four".split()
+
+
+def _requests(count, experts, limit=lambda i: 3 + i % 9):
+  return [Request(i % experts, " ".join(WORDS[i % 4:i % 4 + 1 + i % 11]) + f" {i % 7}",
+                  limit(i)) for i in range(count)]
+
+
+def _said(group, requests, **fields):
+  experts = engine.make_experts(tiny.pool(group), tiny.settings(**fields))
+  return [reply.text for reply in experts.ask(requests)]
+
+
+@st.composite
+def _prompts(draw):
+  sizes = draw(st.lists(st.tuples(st.integers(1, 90), st.integers(0, 4)), min_size=1,
+                        max_size=40))
+  return [Prompt(i, owner, list(range(1, n + 1)), 4, i)
+          for i, (n, owner) in enumerate(sizes)]
+
+
+@given(_prompts(), st.sampled_from([128, 256, 512]))
+@settings(max_examples=60, deadline=None)
+def test_packs_hold_every_prompt_once_and_blocks_of_one_expert(prompts, most):
+  packs = [schedule.lay(prompts, m) for m in schedule.divide(prompts, most)]
+  assert sorted(i for p in packs for i in p.members) == list(range(len(prompts)))
+  for pack in packs:
+    assert len(pack.tokens) <= most and len(pack.tokens) % 128 == 0
+    for row, i in enumerate(pack.members):
+      where = slice(pack.begin[row], pack.begin[row] + pack.length[row])
+      assert pack.tokens[where].tolist() == prompts[i].tokens
+      assert pack.positions[where].tolist() == list(range(len(prompts[i].tokens)))
+      blocks = np.arange(where.start, where.stop) // schedule.TOKEN_BLOCK
+      assert set(pack.owners[blocks]) == {prompts[i].owner}
+    assert (pack.positions >= 0).sum() == pack.length.sum()
+
+
+@given(_prompts(), st.sampled_from([(8, 1), (8, 2), (16, 4)]), st.integers(0, 5))
+@settings(max_examples=60, deadline=None)
+def test_lanes_are_given_in_blocks_of_one_expert_until_nothing_waits(prompts, size, seed):
+  desk, rng = Desk(prompts), np.random.default_rng(seed)
+  desk.open(*size)
+  seen = []
+  while desk.left or desk.held:
+    seen += [p.index for _, p in desk.seat()]
+    for lane in desk.held:
+      assert desk.holder[lane].owner == desk.owners[lane // desk.block]
+    free = [lane for lane in desk.held if rng.uniform() < 0.5] or desk.held[:1]
+    for lane in free:
+      desk.holder[lane] = None
+  assert sorted(seen) == list(range(len(prompts)))
+
+
+def test_more_prompts_than_lanes_are_refilled_and_say_the_same():
+  group = tiny.lora_group(3)
+  requests = _requests(40, 3)
+  alone = [_said(group, [r])[0] for r in requests[:9]]
+  for fields in (dict(rows=8, pack_tokens=128), dict(rows=32, pack_tokens=512),
+                 dict(rows=64, pack_tokens=2048)):
+    assert _said(group, requests, **fields)[:9] == alone
+  assert _said(group, requests, rows=8, pack_tokens=128) == _said(
+      group, requests, rows=64)
+
+
+@pytest.mark.parametrize("form", forms.FORMS)
+def test_every_form_says_what_merged_weights_say(form):
+  group = tiny.lora_group(4)
+  requests = _requests(30, 4)
+  assert _said(group, requests, form=form) == _said(group, requests, form="merged")
+
+
+def test_the_cost_rule_merges_experts_that_own_many_rows():
+  owners = [0] * 300 + [1] * 5 + [2] * 5
+  assert forms.choose("auto", "cpu", owners, 3, False) == ("grouped", [0])
+  assert forms.choose("auto", "gpu", owners, 3, False) == ("masked", [0])
+  assert forms.choose("auto", "gpu", owners, 40, False) == ("grouped", [0])
+  assert forms.choose("auto", "cpu", owners, 3, True) == ("masked", [0])
+  assert forms.choose("auto", "cpu", owners, 3, False, mergeable=False) == ("grouped", [])
+  assert forms.choose("merged", "cpu", [2, 1, 2], 3, False)[1] == [1, 2]
+
+
+def test_speculation_says_the_same_tokens_in_fewer_steps():
+  group = tiny.lora_group(2)
+  requests = _requests(8, 2, lambda i: 40)
+  engine.reset_statistics()
+  plain = _said(group, requests)
+  steps = engine.statistics()["decode_steps"]
+  engine.reset_statistics()
+  assert _said(group, requests, speculate=True) == plain
+  assert engine.statistics()["decode_steps"] < steps
+  assert _said(group, requests[:1], speculate=True) == plain[:1]
+  ragged = _requests(21, 2)
+  assert _said(group, ragged, speculate=True) == _said(group, ragged)
+
+
+def test_speculation_is_refused_where_tokens_are_drawn():
+  with pytest.raises(ValueError, match="speculate needs greedy"):
+    tiny.settings(speculate=True, sampling=engine.Sampling(temperature=1.0))
+
+
+def test_running_out_of_memory_halves_the_lanes_and_loses_no_row(monkeypatch):
+  group, requests = tiny.lora_group(3), _requests(50, 3)
+  plain = _said(group, requests, rows=8)
+  true, calls = serve.Server._decode, []
+
+  def short(self, weights, desks, lanes):
+    calls.append(len(desks[0].holder))
+    if len(desks[0].holder) > 8 or len(calls) == 4:  # also on its way
+      raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+    return true(self, weights, desks, lanes)
+
+  monkeypatch.setattr(serve.Server, "_decode", short)
+  engine.reset_statistics()
+  experts = engine.make_experts(tiny.pool(group), tiny.settings(rows=32))
+  assert [r.text for r in experts.ask(requests)] == plain
+  assert engine.statistics()["halved"] == 2
+  calls[:] = [0] * 8
+  experts.ask(requests)  # the size that fitted is remembered
+  assert engine.statistics()["halved"] == 2 and max(calls) <= 8
+
+
+def test_another_error_of_the_device_is_not_swallowed(monkeypatch):
+  def broken(*arguments):
+    raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+  monkeypatch.setattr(serve.Server, "_decode", broken)
+  with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
+    _said(tiny.lora_group(2), _requests(4, 2))
+
+
+def test_int8_kernels_stay_close_and_carry_adapters():
+  base, decoder = tiny.base(), make_decoder(tiny.CONFIG)
+  rounded = quantize.quantize(base)
+  kernel = rounded["layers"]["attn"]["q"]["kernel"]
+  assert kernel.dtype == jnp.int8 and "scale" not in rounded["layers"]["attn_norm"]["scale"]
+  back = kernel * rounded["layers"]["attn"]["q"]["scale"][:, None]
+  assert np.abs(back - base["layers"]["attn"]["q"]["kernel"]).max() <= (
+      rounded["layers"]["attn"]["q"]["scale"].max() * 0.5001)
+  error = quantize.logit_error(decoder, base, rounded, list(range(1, 60)))
+  assert 0 < error["mean"] < 0.2 and error["agree"] > 0.8
+  replies = {form: _said(tiny.lora_group(3), _requests(6, 3), form=form, int8=True)
+             for form in ("grouped", "masked")}
+  assert replies["grouped"] == replies["masked"]
+  with pytest.raises(ValueError, match="int8 rounds"):
+    tiny.settings(int8=True, form="merged")
+
+
+def test_grouped_adapters_gathered_for_a_loop_are_the_same():
+  packed = lora.group(tiny.adapters(3)).replace(owners=jnp.array([2, 0]))
+  gathered = lora.gather(packed)
+  assert gathered.owners is None
+  for name, factors in packed.layers.items():
+    np.testing.assert_array_equal(gathered.layers[name]["A"], factors["A"][:, [2, 0]])
+
+
+def test_a_search_compiles_few_programs():
+  engine.reset_statistics()
+  experts = engine.make_experts(tiny.pool(tiny.lora_group(3)), tiny.settings(rows=32))
+  rng = np.random.default_rng(0)
+  for _ in range(12):  # waves of many sizes and lengths
+    experts.ask([Request(int(rng.integers(3)), "x" * int(rng.integers(4, 200)), 8)
+                 for _ in range(int(rng.integers(1, 40)))])
+  found = engine.statistics()["programs"]
+  assert found <= 14, found
+
+
+def test_statistics_count_what_was_asked():
+  engine.reset_statistics()
+  experts = engine.make_experts(tiny.pool(tiny.lora_group(2)), tiny.settings(rows=32))
+  replies = experts.ask(_requests(20, 2))
+  found = engine.statistics()
+  assert found["rows"] == 20
+  assert found["prefill_tokens"] == sum(r.prompt_tokens for r in replies)
+  assert found["new_tokens"] == sum(r.new_tokens for r in replies)
+  assert found["decode_slots"] >= found["new_tokens"] - 20
