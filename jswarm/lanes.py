@@ -11,7 +11,6 @@ and noise is keyed by the lane's own seed and step.
 """
 
 import functools
-from typing import Any
 
 from flax import struct
 import jax

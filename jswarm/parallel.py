@@ -15,7 +15,6 @@ import os
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
@@ -117,6 +116,16 @@ class Desks:
     return jax.shard_map(
         on_desk, mesh=self.mesh, check_vma=False, out_specs=lead(out),
         in_specs=tuple(s if w else lead(s) for w, s in zip(whole, specs)))
+
+  def spread(self, particles: PyTree) -> PyTree:
+    """Particles [P, ...] over as many devices as divide P: none holds all of them."""
+    size = jax.tree.leaves(particles)[0].shape[0]
+    count = max(n for n in range(1, len(self.devices) + 1) if size % n == 0)
+    if count == 1:
+      return particles
+    mesh = Mesh(np.array(self.devices[:count]), (EXPERT,),
+                axis_types=(jax.sharding.AxisType.Auto,))
+    return jax.device_put(particles, NamedSharding(mesh, PartitionSpec(EXPERT)))
 
   def memory(self) -> int:
     """Bytes of a device that the engine may plan with; 0 if nobody knows."""

@@ -156,7 +156,7 @@ def _tell_swarm(state, utility, known):
   improved = high[top] > state.swarm_best_utility
   worse = low[bottom] < state.swarm_worst_utility
   pick = lambda new, index, old: jax.tree.map(
-      lambda x, y: jnp.where(new, x[index], y), state.position, old)
+      lambda x, y: jnp.where(new, x, y), _particle(state.position, index), old)
   return state.replace(
       swarm_best_position=pick(improved, top, state.swarm_best_position),
       swarm_best_utility=jnp.maximum(high[top], state.swarm_best_utility),
@@ -245,6 +245,19 @@ def _others(key, size):
   draw = lambda i: jax.random.randint(jax.random.fold_in(key, i), (), 0, size - 1)
   drawn = jax.vmap(draw)(node)
   return drawn + (drawn >= node)
+
+
+def _particle(tree, index):
+  """Leaves [...] of one particle, as a masked sum over all.
+
+  Where particles are spread over devices, `x[index]` would gather every one of them
+  everywhere; this is a sum of one and of zeros, so one particle travels.
+  """
+  def pick(x):
+    mine = (jnp.arange(x.shape[0]) == index).reshape(-1, *[1] * (x.ndim - 1))
+    return jnp.sum(jnp.where(mine, x, 0), axis=0, dtype=x.dtype)
+
+  return jax.tree.map(pick, tree)
 
 
 def _where(mask, new, old):

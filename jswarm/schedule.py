@@ -6,6 +6,7 @@ of the requests: the same requests are served in the same batches.
 """
 
 from collections.abc import Sequence
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from jswarm.attention import SPAN_BLOCK
 
 TOKEN_BLOCK = 16  # tokens of a pack that share an expert, where blocks do
+REFILL = 4  # a quarter of the lanes is free: time for the next prompts
 LANES = (1, 8, 32, 64, 128, 256, 512)
 
 
@@ -129,10 +131,15 @@ class Desk:
 
   def __init__(self, prompts: Sequence[Prompt]):
     self.waiting: dict[int, list[Prompt]] = {}
-    for prompt in sorted(prompts, key=lambda p: (-len(p.tokens), p.index)):
-      self.waiting.setdefault(prompt.owner, []).append(prompt)
+    self.add(prompts)
     self.holder: list[Prompt | None] = []
     self.owners = np.zeros(0, np.int32)
+
+  def add(self, prompts: Sequence[Prompt]) -> None:
+    for prompt in prompts:
+      self.waiting.setdefault(prompt.owner, []).append(prompt)
+    for queue in self.waiting.values():
+      queue.sort(key=lambda p: (-len(p.tokens), p.index))
 
   def open(self, lanes: int, block: int) -> None:
     self.holder, self.block = [None] * lanes, block
@@ -183,3 +190,50 @@ class Desk:
         index[b * block + i], holder[b * block + i] = lane, self.holder[lane]
     self.holder, self.block = holder, block
     return index
+
+
+def deal(prompts, count, owners=()):
+  """Prompts for each desk, in turn; where desks have owners, to a desk of its expert."""
+  order = sorted(prompts, key=lambda p: (p.owner, -len(p.tokens), p.index))
+  if not owners:
+    return [order[d::count] for d in range(count)]
+  dealt = [[] for _ in range(count)]
+  turns = {o: itertools.cycle([d for d in range(count) if owners[d] == o])
+           for o in set(owners)}
+  for prompt in order:
+    dealt[next(turns[prompt.owner])].append(prompt)
+  return dealt
+
+
+def packs(seats, most):
+  """[(pack, its (lane, prompt) pairs)] of one desk."""
+  prompts = [prompt for _, prompt in seats]
+  packs = []
+  for members in divide(prompts, most):
+    pack = lay(prompts, members)
+    packs.append((pack, [seats[i] for i in pack.members]))
+  return packs
+
+
+def row(entry, size, lanes):
+  """The arrays of one desk's pack, widened to `size` tokens; padding goes nowhere."""
+  blank = blank_pack(size)
+  pack, seats = entry if entry else (blank, [])
+  rows = len(blank.begin)
+  widen = lambda x, fill, n: np.concatenate([x, np.full(n - len(x), fill, x.dtype)])
+  column = lambda values, fill, dtype: np.array(
+    list(values) + [fill] * (rows - len(seats)), dtype)
+  return dict(
+    tokens=widen(pack.tokens, 0, size), positions=widen(pack.positions, -1, size),
+    owners=widen(pack.owners, 0, rows), begin=widen(pack.begin, 0, rows),
+    length=widen(pack.length, 0, rows),
+    lane=column([lane for lane, _ in seats], lanes, np.int32),
+    limit=column([p.limit for _, p in seats], 0, np.int32),
+    seed=column([p.seed for _, p in seats], 0, np.uint32))
+
+
+def fewest(desk, lanes, next_size):
+  """Decode until fewer lanes than this are active."""
+  if desk.left:  # at least one reply ends, or nothing would ever be refilled
+    return min(len(desk.held), lanes - lanes // REFILL + 1)
+  return next_size + 1 if next_size and len(desk.held) > next_size else 1

@@ -7,9 +7,7 @@ slots; T, B, C and M come from short lists. A device that runs out of memory is 
 half the lanes and half the pack from then on, and no prompt is lost.
 """
 
-from collections.abc import Callable, Sequence
-import dataclasses
-import itertools
+from collections.abc import Callable, Iterable, Sequence
 import time
 
 from absl import logging
@@ -22,41 +20,10 @@ from jswarm.decoder import (Decoder, DecoderConfig, empty_cache, is_unstacked,
                             make_decoder)
 from jswarm.sampling import Sampling
 from jswarm.schedule import Desk, Prompt
+from jswarm.statistics import Statistics
 
-_REFILL = 4  # a quarter of the lanes is free: time for the next prompts
 _LEAST_SLOTS, _LEAST_RING = 128, 8
 _FEW = 8  # lanes of a tail, in which several tokens a step cost little more than one
-
-
-@dataclasses.dataclass
-class Statistics:
-  """What serving did: tokens, slots that held them, seconds, programs.
-
-  Attributes:
-    rows: prompts answered; stored: answered from disk. prefill_tokens: of the prompts; prefill_slots: computed.
-    new_tokens: kept; decode_slots: lanes x steps computed. decode_steps: of a desk.
-    prefill_seconds, decode_seconds, text_seconds: device twice, tokenizers.
-    programs: shapes that were compiled. halved: times that memory ran out.
-  """
-
-  rows: int = 0
-  stored: int = 0
-  prefill_tokens: int = 0
-  prefill_slots: int = 0
-  new_tokens: int = 0
-  decode_slots: int = 0
-  decode_steps: int = 0
-  prefill_seconds: float = 0.0
-  decode_seconds: float = 0.0
-  text_seconds: float = 0.0
-  halved: int = 0
-  programs: set = dataclasses.field(default_factory=set)
-
-  def summary(self) -> dict[str, float]:
-    """JSON-able, with the share of prefill that was padding."""
-    fields = {k: v for k, v in dataclasses.asdict(self).items() if k != "programs"}
-    waste = 1 - self.prefill_tokens / self.prefill_slots if self.prefill_slots else 0.0
-    return {**fields, "programs": len(self.programs), "prefill_padding": waste}
 
 
 class Server:
@@ -75,17 +42,25 @@ class Server:
     self._statistics, self._leaps = statistics, leaps
     self._programs: dict[tuple, Callable] = {}
 
-  def serve(self, weights: forms.Weights, prompts: Sequence[Prompt]
-            ) -> dict[int, list[int]]:
-    """New tokens by prompt index; more prompts than lanes are served in turn."""
+  def serve(self, weights: forms.Weights, feed: Iterable[Sequence[Prompt]],
+            limit: int) -> dict[int, list[int]]:
+    """New tokens by prompt index; more prompts than lanes are served in turn.
+
+    Args:
+      weights: what all of them run on.
+      feed: prompts in portions, asked for as lanes become free: a portion may be
+        made while the one before is served.
+      limit: at least that of every prompt.
+    """
     said: dict[int, list[int]] = {}
-    while len(said) < len(prompts):
-      left = [p for p in prompts if p.index not in said]
+    feed, taken = filter(None, iter(feed)), []  # a portion may hold nothing new
+    while more := _unsaid(taken, said) or list(next(feed, ())):
+      taken += [p for p in more if p.index not in {q.index for q in taken}]
       try:
-        self._stream(weights, left, said)
+        self._stream(weights, more, feed, taken, limit, said)
       except jax.errors.JaxRuntimeError as error:
         self._halve(error)
-    self._statistics.rows += len(prompts)
+    self._statistics.rows += len(taken)
     return said
 
   def _halve(self, error):
@@ -99,19 +74,36 @@ class Server:
     logging.warning("Out of device memory: from now on %d rows and packs of %d tokens.",
                     self._rows, self._pack)
 
-  def _stream(self, weights, prompts, said):
-    desks = [Desk(mine) for mine in _deal(prompts, self._desks.count, weights.desks)]
-    limit = max(p.limit for p in prompts)
+  def _stream(self, weights, prompts, feed, taken, limit, said):
+    desks = [Desk(mine) for mine in schedule.deal(prompts, self._desks.count, weights.desks)]
     if self._leaps:  # leaps leave holes, see `speculate.decode`
       limit = 2 * limit + speculate.DRAFT + 1
     ring = _LEAST_RING if limit <= _LEAST_RING else -(-limit // 16) * 16
     slots = schedule.size_of(max(len(p.tokens) for p in prompts), _LEAST_SLOTS)
     lanes = self._open(weights, desks, slots, ring)
     while any(desk.left or desk.held for desk in desks):
+      lanes = self._more(desks, feed, taken, weights, lanes)
       lanes = self._fill(weights, desks, lanes)
       lanes = self._decode(weights, desks, lanes)
       self._harvest(desks, lanes, said)
       lanes = self._shrink(weights, desks, lanes)
+
+  def _more(self, desks, feed, taken, weights, lanes):
+    """Takes the next portion when fewer wait than there are lanes."""
+    if min(desk.left for desk in desks) >= len(desks[0].holder):
+      return lanes
+    portion = list(next(feed, ()))
+    if not portion:
+      return lanes
+    taken += portion
+    for desk, mine in zip(desks, schedule.deal(portion, len(desks), weights.desks)):
+      desk.add(mine)
+    ring = lanes.said.shape[-1]
+    held = lanes.cache.positions.shape[-1] - ring
+    wanted = schedule.size_of(max(len(p.tokens) for p in portion), _LEAST_SLOTS)
+    if wanted <= held:
+      return lanes
+    return self._program("grow", weights, lanes, wanted)(lanes)
 
   def _open(self, weights, desks, slots, ring):
     count = schedule.lanes_for(max(desk.left for desk in desks), self._rows)
@@ -136,7 +128,7 @@ class Server:
     """Seats what waits and computes its prompts, pack by pack."""
     began = time.perf_counter()
     seated = [desk.seat() for desk in desks]
-    packs = [_packs(seats, self._pack) for seats in seated]
+    packs = [schedule.packs(seats, self._pack) for seats in seated]
     for turn in range(max(map(len, packs))):
       each = [p[turn] if turn < len(p) else None for p in packs]
       lanes = self._prefill(weights, desks, each, lanes)
@@ -149,7 +141,7 @@ class Server:
     reach = schedule.doubled(
       max(int(pack.length.max()) for pack, _ in filter(None, each)), schedule.SPAN_BLOCK)
     lane_count = len(desks[0].holder)
-    rows = [_row(entry, size, lane_count) for entry in each]
+    rows = [schedule.row(entry, size, lane_count) for entry in each]
     for row in rows:
       self._statistics.prefill_tokens += int(row["length"].sum())
       self._statistics.prefill_slots += size
@@ -164,7 +156,7 @@ class Server:
     began = time.perf_counter()
     count = len(desks[0].holder)
     self._note("decode", count, *lanes.cache.positions.shape[-1:])
-    fewest = [_fewest(desk, count, self._next_size(desks)) for desk in desks]
+    fewest = [schedule.fewest(desk, count, self._next_size(desks)) for desk in desks]
     owners = [desk.owners for desk in desks]
     few = count <= _FEW and not any(desk.left for desk in desks)
     kind = "leap" if self._leaps and few else "decode"
@@ -230,6 +222,9 @@ class Server:
     decoder, sampling = self._decoder, self._sampling
     eager, whole = self._desks.one_by_one, jax.sharding.PartitionSpec()
     specs = self._lane_specs(self._one(lanes))
+    if kind == "grow":
+      return self._desks.each(lambda lanes: lanes_lib.grow(lanes, facts[0]), 0,
+                              compiled=not eager, specs=(specs,), out=specs)
     if kind == "take":
       return self._desks.each(lambda lanes, index: lanes_lib.take(lanes, index), 0,
                               compiled=not eager, specs=(specs, whole), out=specs)
@@ -290,48 +285,5 @@ def _owned(adapters, owners, loop=False):
   return (lora.gather(adapters) if loop else adapters), None
 
 
-def _deal(prompts, count, owners=()):
-  """Prompts for each desk, in turn; where desks have owners, to a desk of its expert."""
-  order = sorted(prompts, key=lambda p: (p.owner, -len(p.tokens), p.index))
-  if not owners:
-    return [order[d::count] for d in range(count)]
-  dealt = [[] for _ in range(count)]
-  turns = {o: itertools.cycle([d for d in range(count) if owners[d] == o])
-           for o in set(owners)}
-  for prompt in order:
-    dealt[next(turns[prompt.owner])].append(prompt)
-  return dealt
-
-
-def _packs(seats, most):
-  """[(pack, its (lane, prompt) pairs)] of one desk."""
-  prompts = [prompt for _, prompt in seats]
-  packs = []
-  for members in schedule.divide(prompts, most):
-    pack = schedule.lay(prompts, members)
-    packs.append((pack, [seats[i] for i in pack.members]))
-  return packs
-
-
-def _row(entry, size, lanes):
-  """The arrays of one desk's pack, widened to `size` tokens; padding goes nowhere."""
-  blank = schedule.blank_pack(size)
-  pack, seats = entry if entry else (blank, [])
-  rows = len(blank.begin)
-  widen = lambda x, fill, n: np.concatenate([x, np.full(n - len(x), fill, x.dtype)])
-  column = lambda values, fill, dtype: np.array(
-    list(values) + [fill] * (rows - len(seats)), dtype)
-  return dict(
-    tokens=widen(pack.tokens, 0, size), positions=widen(pack.positions, -1, size),
-    owners=widen(pack.owners, 0, rows), begin=widen(pack.begin, 0, rows),
-    length=widen(pack.length, 0, rows),
-    lane=column([lane for lane, _ in seats], lanes, np.int32),
-    limit=column([p.limit for _, p in seats], 0, np.int32),
-    seed=column([p.seed for _, p in seats], 0, np.uint32))
-
-
-def _fewest(desk, lanes, next_size):
-  """Decode until fewer lanes than this are active."""
-  if desk.left:  # at least one reply ends, or nothing would ever be refilled
-    return min(len(desk.held), lanes - lanes // _REFILL + 1)
-  return next_size + 1 if next_size and len(desk.held) > next_size else 1
+def _unsaid(prompts, said):
+  return [p for p in prompts if p.index not in said]

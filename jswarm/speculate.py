@@ -63,7 +63,7 @@ def accept(said, step, limit, active, greedy, drafted, stops):
 
 def leap(decoder: Decoder, params, adapters, mix, lanes: Lanes, stops) -> Lanes:
   """One forward pass over newest and drafted tokens of every lane."""
-  k, ring, cache = DRAFT, lanes.said.shape[1], lanes.cache
+  k, cache = DRAFT, lanes.cache
   length = lanes.position - lanes.step + 1
   drafted = jax.vmap(draft)(lanes.prompt, length, lanes.said, lanes.step)
   tokens = jnp.concatenate([lanes.token[:, None], drafted], axis=1)

@@ -1,0 +1,34 @@
+"""What serving did, in numbers: for benchmarks and for the log."""
+
+import dataclasses
+
+
+@dataclasses.dataclass
+class Statistics:
+  """What serving did: tokens, slots that held them, seconds, programs.
+
+  Attributes:
+    rows: prompts answered; stored: answered from disk. prefill_tokens: of the prompts; prefill_slots: computed.
+    new_tokens: kept; decode_slots: lanes x steps computed. decode_steps: of a desk.
+    prefill_seconds, decode_seconds, text_seconds: device twice, tokenizers.
+    programs: shapes that were compiled. halved: times that memory ran out.
+  """
+
+  rows: int = 0
+  stored: int = 0
+  prefill_tokens: int = 0
+  prefill_slots: int = 0
+  new_tokens: int = 0
+  decode_slots: int = 0
+  decode_steps: int = 0
+  prefill_seconds: float = 0.0
+  decode_seconds: float = 0.0
+  text_seconds: float = 0.0
+  halved: int = 0
+  programs: set = dataclasses.field(default_factory=set)
+
+  def summary(self) -> dict[str, float]:
+    """JSON-able, with the share of prefill that was padding."""
+    fields = {k: v for k, v in dataclasses.asdict(self).items() if k != "programs"}
+    waste = 1 - self.prefill_tokens / self.prefill_slots if self.prefill_slots else 0.0
+    return {**fields, "programs": len(self.programs), "prefill_padding": waste}

@@ -1,0 +1,171 @@
+"""Particles -> what a stream of rows runs on, placed on the desks.
+
+A group's particles are adapters or whole models. Here they are laid out for the form
+that `forms` chose, merged, rounded or split over devices, once an update; and saved.
+"""
+
+import hashlib
+import os
+
+from absl import logging
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jswarm import decoder as decoder_lib
+from jswarm import experts as experts_lib
+from jswarm import forms, hf, lora, quantize, text
+from jswarm.parallel import Desks, tensor_specs
+from jswarm.types import PyTree
+
+_PROBE = ("A train leaves at nine and arrives at noon. How long is the journey? It takes"
+          " three hours, because twelve minus nine is three.")
+
+
+class Particles:
+  """The experts of one group on its desks.
+
+  Attributes:
+    group: as loaded. start: its particles as they came, float32.
+    dense: particles are coefficients over the initial adapters.
+  """
+
+  def __init__(self, group: experts_lib.Group, desks: Desks, dense: bool, int8: bool):
+    self.group, self._desks, self._int8 = group, desks, int8
+    self.dense = dense and group.kind == "lora"
+    self.start: PyTree = (
+        {"mix": jnp.eye(len(group.members), dtype=jnp.float32)} if self.dense
+        else jax.tree.map(lambda x: x.astype(jnp.float32), group.particles))
+    if group.kind == "full":  # too large for one device to hold them all
+      self.start = desks.spread(self.start)
+    self._params = None if group.params is None else self._place(group.params)
+    self._base_digest = None
+    self.install(self.start)
+
+  def install(self, particles: PyTree) -> None:
+    """Serves these particles from now on."""
+    self._particles, self._ready, self._digests = particles, {}, {}
+
+  def held(self) -> int:
+    """Bytes of base and particles."""
+    return sum(x.nbytes for x in jax.tree.leaves((self._params, self.start)))
+
+  def version(self, owner):
+    """Digest of the bytes that expert `owner` answers with: base, adapter, stops."""
+    if self._base_digest is None:
+      self._base_digest = _digest(f"{self.group.config}{self.group.stops}",
+                                  self.group.params)
+    if owner not in self._digests:
+      particles = jax.tree.map(lambda x: x[owner], self._particles)
+      fixed = self.group.particles if self.dense else None
+      self._digests[owner] = _digest(self._base_digest, (particles, fixed))
+    return self._digests[owner]
+
+  def mixed(self, form):
+    """All experts in one batch. Laid out once an update, not once a batch."""
+    if form not in self._ready:
+      dtype, unstacked = self._params["embed"].dtype, decoder_lib.is_unstacked(self._params)
+      factors = self.group.particles if self.dense else self._particles
+      lay_out = lora.pack if form == "masked" else lora.group
+      size, adapters = len(self.group.members), lay_out(factors, dtype, unstacked)
+      mix = np.asarray(self._particles["mix"]) if self.dense else np.eye(
+          size, dtype=np.float32)
+      self._ready[form] = forms.Weights(
+          params=self._params, mix=mix if form == "masked" else None,
+          adapters=self._desks.share(adapters, self._specs(adapters)))
+    return self._ready[form]
+
+  def alone(self, owner):
+    """One expert, merged or whole; one of them is placed at a time."""
+    if owner not in self._ready:
+      for other in [k for k in self._ready if isinstance(k, int)]:
+        del self._ready[other]
+      self._ready[owner] = forms.Weights(params=self._expert(owner))
+    return self._ready[owner]
+
+  def on_desks(self, desks):
+    """Expert desks[d] on desk d; kept while all of them fit one round."""
+    if desks not in self._ready:
+      self._ready.clear()
+      trees = [self._layout(self._rounded(self._whole(owner))) for owner in desks]
+      self._ready[desks] = forms.Weights(
+          params=self._desks.split(trees, self._specs(trees[0])), desks=desks)
+    return self._ready[desks]
+
+  def _whole(self, owner):
+    """Params of a full-weight expert, in the dtype that it is served in."""
+    dtype = jax.tree.leaves(self.group.particles)[0].dtype
+    return jax.tree.map(lambda x: x[owner].astype(dtype), self._particles)
+
+  def _expert(self, owner):
+    if self.group.kind == "full":
+      return self._place(self._whole(owner))
+    return _merge(self._params, jax.tree.map(jnp.asarray, self._adapter(
+        self._particles, owner)))
+
+  def _adapter(self, particles, i):
+    """Factors of one expert, without an expert axis."""
+    if self.dense:
+      return experts_lib.dense_adapter(self.group.particles, np.asarray(particles["mix"][i]))
+    return jax.tree.map(lambda x: x[i], particles)
+
+  def _layout(self, params):
+    # Stacked layers are copied at every step by the CPU backend.
+    return decoder_lib.unstack(params) if self._desks.platform == "cpu" else params
+
+  def _place(self, params):
+    params = self._layout(self._rounded(jax.tree.map(jnp.asarray, params)))
+    return self._desks.share(params, self._specs(params))
+
+  def _rounded(self, params):
+    if not self._int8:
+      return params
+    rounded = quantize.quantize(params)
+    error = quantize.logit_error(decoder_lib.make_decoder(self.group.config), params,
+                                 rounded, text.encode(self.group.tokenizer, [_PROBE], False)[0])
+    logging.info("int8 base: log-probabilities move by %.4f on average, %.3f at most;"
+                 " %.1f %% of the likeliest tokens stay.", error["mean"], error["max"],
+                 100 * error["agree"])
+    return rounded
+
+  def _specs(self, tree):
+    return tensor_specs(tree) if self._desks.tensor > 1 else None
+
+  def save(self, folder: str, particles: PyTree | None, i: int) -> dict:
+    """Writes one expert below `folder/experts`; where it is and what it stands on."""
+    group = self.group
+    spec = group.specs[i]
+    place = os.path.join("experts", spec.name)
+    target = os.path.join(folder, place)
+    particles = self.start if particles is None else particles
+    if group.kind == "full":
+      hf.save_base(target, group.config, jax.tree.map(lambda x: x[i], particles))
+      group.tokenizer.save_pretrained(target)
+      return {"kind": "full", "path": place}
+    adapter = jax.tree.map(np.asarray, self._adapter(particles, i))
+    hf.save_adapter(target, adapter, spec.base, group.config)
+    return {"kind": "lora", "path": place, "base": spec.base}
+
+
+def _digest(start, tree):
+  """sha256 of a text and the bytes of all leaves."""
+  digest = hashlib.sha256(start.encode())
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    leaf = np.asarray(leaf)
+    digest.update(f"{jax.tree_util.keystr(path)}{leaf.shape}{leaf.dtype}".encode())
+    digest.update(np.ascontiguousarray(leaf).view(np.uint8))
+  return digest.hexdigest()
+
+
+@jax.jit
+def _merge_layers(layers, adapter):
+  return decoder_lib.merge({"layers": layers}, adapter)["layers"]
+
+
+def _merge(params, adapter):
+  """The base with one adapter added in; layer by layer where there is a list."""
+  layers = params["layers"]
+  if not isinstance(layers, list):
+    return {**params, "layers": _merge_layers(layers, adapter)}
+  each = lora.by_layer(adapter, len(layers))
+  return {**params, "layers": [_merge_layers(*pair) for pair in zip(layers, each)]}

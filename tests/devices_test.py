@@ -1,0 +1,80 @@
+"""Many devices say what one says: rows, experts and tensors, on simulated devices."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jswarm import parallel
+from tests import tiny
+
+ONE, EIGHT = {"devices": 1}, {"devices": 8}  # 10 experts on 8 devices
+THREE, TENSOR = {"devices": 3}, {"devices": 8, "tensor": 2}
+
+
+def _python(code, *arguments):
+  run = subprocess.run(
+      [sys.executable, *code, *arguments], capture_output=True, text=True, timeout=600,
+      env={**os.environ, "JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"})
+  assert run.returncode == 0, run.stderr[-3000:]
+  return run.stdout
+
+
+@pytest.fixture(scope="module")
+def said():
+  places = [json.dumps(p) for p in (ONE, EIGHT, THREE, TENSOR)]
+  return json.loads(_python(["-m", "tests.devices_run"], *places))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", [1, 2, 3], ids=["eight", "three", "tensor"])
+@pytest.mark.parametrize("kind", ["lora", "masked", "full"])
+def test_many_devices_say_what_one_says(said, kind, place):
+  assert said[place][kind] == said[0][kind]
+
+
+_SELECTION = """
+import jax, jax.numpy as jnp, numpy as np
+from jswarm import parallel, pso
+from jswarm.motion import Settings
+desks = parallel.Desks()
+x = {"w": jax.random.normal(jax.random.key(0), (16, 64, 8))}
+u = jax.random.normal(jax.random.key(1), (16,))
+plain = pso.start(jax.random.key(2), x, u, Settings())
+spread = plain.replace(**{n: desks.spread(getattr(plain, n))
+                          for n in ("position", "velocity", "best_position")})
+assert len(spread.position["w"].sharding.device_set) == 8
+tell = jax.jit(pso.tell)
+text = tell.lower(spread, u + 1).compile().as_text()
+assert "all-reduce" in text and "all-gather" not in text, "every particle would travel"
+for a, b in zip(jax.tree.leaves(tell(spread, u + 1)), jax.tree.leaves(tell(plain, u + 1))):
+  np.testing.assert_array_equal(a, b)
+assert len(desks.spread({"w": jnp.zeros((10, 3))})["w"].sharding.device_set) == 5
+"""
+
+
+def test_best_and_worst_of_spread_particles_are_chosen_without_gathering_them():
+  _python(["-c", _SELECTION])
+
+
+def test_a_tensor_split_that_does_not_fit_says_which_field():
+  with pytest.raises(ValueError, match="tensor=4.*kv_heads=2"):
+    parallel.tensor_config(tiny.CONFIG, 4)
+  with pytest.raises(ValueError, match="tensor=3 does not divide 1 devices"):
+    parallel.Desks(jax.devices()[:1], tensor=3)
+
+
+def test_what_makes_heads_is_split_by_output_and_what_reads_them_by_input():
+  specs = parallel.tensor_specs(tiny.base())
+  spec = jax.sharding.PartitionSpec
+  assert specs["layers"]["attn"]["q"]["kernel"] == spec(None, None, "tensor")
+  assert specs["layers"]["mlp"]["down"]["kernel"] == spec(None, "tensor", None)
+  assert specs["embed"] == spec(None, None)
+  adapters = parallel.tensor_specs({"q": {"A": jnp.zeros((2, 4, 3)), "B": jnp.zeros((2, 3, 4))},
+                                    "o": {"A": jnp.zeros((2, 4, 3)), "B": jnp.zeros((2, 3, 4))}})
+  assert adapters["q"] == {"A": spec(None, None, None), "B": spec(None, None, "tensor")}
+  assert adapters["o"] == {"A": spec(None, "tensor", None), "B": spec(None, None, None)}
