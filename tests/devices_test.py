@@ -38,7 +38,7 @@ def test_many_devices_say_what_one_says(said, kind, place):
 
 
 _SELECTION = """
-import jax, jax.numpy as jnp, numpy as np
+import jax, jax.numpy as jnp, numpy as np, re
 from jswarm import parallel, pso
 from jswarm.motion import Settings
 desks = parallel.Desks()
@@ -50,7 +50,9 @@ spread = plain.replace(**{n: desks.spread(getattr(plain, n))
 assert len(spread.position["w"].sharding.device_set) == 8
 tell = jax.jit(pso.tell)
 text = tell.lower(spread, u + 1).compile().as_text()
-assert "all-reduce" in text and "all-gather" not in text, "every particle would travel"
+assert re.search(r"f32\\[64,8\\].* all-reduce\\(", text)  # one particle, as a masked sum
+gathered = re.findall(r"= \\w+\\[([\\d,]+)\\]\\S* all-gather\\(", text)
+assert gathered and all(shape in ("8", "16") for shape in gathered), gathered  # utilities
 for a, b in zip(jax.tree.leaves(tell(spread, u + 1)), jax.tree.leaves(tell(plain, u + 1))):
   np.testing.assert_array_equal(a, b)
 assert len(desks.spread({"w": jnp.zeros((10, 3))})["w"].sharding.device_set) == 5
