@@ -18,6 +18,7 @@ _MASKED = -1e30  # finite: a row without any visible key gives a mean, never NaN
 _QUERY_BLOCK = 256  # queries at a time: bounds the scores to [B, H, 256, S]
 _FEW = 8  # queries a K/V head: a decode step, not a prefill
 SPAN_BLOCK = 128  # queries of a pack at a time; the length of a pack is a multiple
+_CPU_BLOCK = 32  # there fewer keys that are masked are worth more than large products
 
 
 class Spans(NamedTuple):
@@ -40,7 +41,8 @@ def spans(positions, reach):
   """
   index = jnp.arange(positions.shape[0], dtype=jnp.int32)
   starts = index - positions
-  blocks = index.reshape(-1, SPAN_BLOCK)
+  cpu = jax.default_backend() == "cpu"
+  blocks = index.reshape(-1, _CPU_BLOCK if cpu else SPAN_BLOCK)
   before = jnp.arange(-reach, 0, dtype=jnp.int32)[None] + blocks[:, :1]
   keys = jnp.concatenate([before, blocks], axis=1)
   known = jnp.where(keys >= 0, positions[jnp.maximum(keys, 0)], -1)
@@ -78,7 +80,7 @@ def visible(q_positions, k_positions, window):
 
 def attend_spans(config, q, k, v, where, window):
   """Attention inside the sequences of a pack: q[1, T, H, h], k, v [1, K, T, h]."""
-  blocks = q.reshape(-1, SPAN_BLOCK, *q.shape[2:])
+  blocks = q.reshape(*where.q_positions.shape, *q.shape[2:])
   # Blocks become rows of a batch, each with its own copy of the keys that it reads.
   near = lambda x: jnp.take(x[0], where.keys, axis=1).swapaxes(0, 1)  # [n, K, s, h]
   same = where.q_starts[:, :, None] == where.k_starts[:, None, :]

@@ -103,10 +103,11 @@ def parse_specs(experts: Sequence[str | Mapping[str, str]], base: str = "") -> l
 
 
 def load_pool(specs: Sequence[Spec], dtype=jnp.float32,
-              allow_pickle: bool = False) -> Pool:
+              allow_pickle: bool = False, place=None) -> Pool:
   """Loads every expert once; bases are shared.
 
   All adapters are read before any base, so that a bad one is found in seconds.
+  `place`: where leaves of a base under adapters go, see `hf.load_base`.
 
   Raises:
     ValueError: a file is missing, truncated, of another base or unsupported; the
@@ -121,10 +122,12 @@ def load_pool(specs: Sequence[Spec], dtype=jnp.float32,
   groups, full = [], {}
   for base in dict.fromkeys(spec.base for spec in specs):
     members = [i for i, spec in enumerate(specs) if spec.base == base]
-    config, params = _load_base(folders[base], dtype, allow_pickle)
+    adapted = any(specs[i].adapter for i in members)
+    config, params = _load_base(folders[base], dtype, allow_pickle,
+                                place if adapted else None)
     tokenizer = text.load_tokenizer(folders[base])
     _check_vocabulary(tokenizer, config, folders[base])
-    if any(specs[i].adapter for i in members):
+    if adapted:
       stops = text.stop_ids(tokenizer, folders[base])
       particles = _stack_adapters([adapters.get(specs[i].name) for i in members])
       groups.append(Group("lora", tuple(specs[i] for i in members), tuple(members),
@@ -188,10 +191,10 @@ def _config(folder):
   return gguf.read_config(folder) if folder.endswith(".gguf") else hf.read_config(folder)
 
 
-def _load_base(folder, dtype, allow_pickle):
+def _load_base(folder, dtype, allow_pickle, place):
   if folder.endswith(".gguf"):
     return gguf.load_base(folder, dtype)
-  return hf.load_base(folder, dtype, allow_pickle=allow_pickle)
+  return hf.load_base(folder, dtype, allow_pickle=allow_pickle, place=place)
 
 
 def _check_vocabulary(tokenizer, config, folder):

@@ -13,7 +13,7 @@ import jax
 
 from jswarm import experts as experts_lib
 from jswarm import forms, schedule, store, text
-from jswarm.parallel import Desks
+from jswarm.parallel import Desks, local_devices
 from jswarm.serve import Server
 from jswarm.statistics import Statistics
 from jswarm.types import PyTree, Reply, Request
@@ -29,7 +29,7 @@ class Served:
 
   def __init__(self, group: experts_lib.Group, settings, statistics: Statistics):
     self.group, self._settings, self._statistics = group, settings, statistics
-    self._desks = Desks(_devices(settings.devices), settings.tensor)
+    self._desks = Desks(local_devices(settings.devices), settings.tensor)
     self.particles = Particles(group, self._desks, settings.space == "dense",
                                settings.int8)
     self._row = {expert: i for i, expert in enumerate(group.members)}
@@ -165,12 +165,3 @@ class Served:
     words = f"{self._settings.seed}|{name}|{request.limit}|{request.prompt}"
     digest = hashlib.sha256(words.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:4], "little")
-
-
-def _devices(count):
-  """The first `count` local devices; 0: all of them."""
-  every = jax.local_devices()
-  if count > len(every):
-    raise ValueError(f"engine.devices={count}: this process has {len(every)}"
-                     f" ({every[0].platform}); 0 takes all.")
-  return every[:count] if count else every

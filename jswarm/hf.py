@@ -70,7 +70,7 @@ def resolve(path_or_hub_id, revision: str | None = None) -> str:
 
 
 def load_base(
-  folder, dtype=jnp.float32, allow_pickle: bool = False
+  folder, dtype=jnp.float32, allow_pickle: bool = False, place=None
 ) -> tuple[DecoderConfig, Any]:
   """Reads a base model.
 
@@ -78,6 +78,8 @@ def load_base(
     folder: with config.json and model.safetensors, or shards and their index.
     dtype: of every leaf.
     allow_pickle: also read .bin files (needs torch); they can run any code.
+    place: `place(path, array)` puts a leaf where it belongs, so that no more than one
+      leaf is ever on the host; None: on the default device.
 
   Returns:
     (config, params), params as `Decoder.init` would make them.
@@ -93,7 +95,8 @@ def load_base(
   _check(tensors, prefix, leaves, config, folder)
   params: dict = {}
   for leaf in leaves:
-    _put(params, leaf.path, jnp.asarray(_fill(tensors, prefix, leaf, config, dtype)))
+    value = _fill(tensors, prefix, leaf, config, dtype)
+    _put(params, leaf.path, place(leaf.path, value) if place else jnp.asarray(value))
   return config, params
 
 

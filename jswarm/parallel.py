@@ -117,6 +117,14 @@ class Desks:
         on_desk, mesh=self.mesh, check_vma=False, out_specs=lead(out),
         in_specs=tuple(s if w else lead(s) for w, s in zip(whole, specs)))
 
+  def place(self, path: Sequence[str], leaf: np.ndarray) -> jax.Array:
+    """One leaf of a base, as `share` would place it: each device takes its part."""
+    if self.tensor == 1:
+      return jax.device_put(leaf, self.devices[0])
+    return jax.make_array_from_callback(
+        leaf.shape, NamedSharding(self.mesh, _tensor_spec(set(path), leaf.ndim)),
+        lambda index: leaf[index])
+
   def spread(self, particles: PyTree) -> PyTree:
     """Particles [P, ...] over as many devices as divide P: none holds all of them."""
     size = jax.tree.leaves(particles)[0].shape[0]
@@ -134,6 +142,15 @@ class Desks:
       return int(stats["bytes_limit"] * _KEPT)
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return int(pages * _KEPT / 2 / len(self.devices)) if self.platform == "cpu" else 0
+
+
+def local_devices(count: int = 0) -> list[jax.Device]:
+  """The first `count` local devices; 0: all of them."""
+  every = jax.local_devices()
+  if count > len(every):
+    raise ValueError(f"engine.devices={count}: this process has {len(every)}"
+                     f" ({every[0].platform}); 0 takes all.")
+  return every[:count] if count else every
 
 
 def tensor_config(config, tensor: int):
@@ -157,14 +174,17 @@ def tensor_specs(tree: PyTree) -> PyTree:
   What makes heads or hidden units is split by its output, what reads them by its
   input; the rest is on every device.
   """
-  def spec(path, leaf):
-    names = {str(getattr(key, "key", getattr(key, "name", ""))) for key in path}
-    reads, makes = names & {"o", "down"}, names & {"q", "k", "v", "gate", "up"}
-    last = (makes and "A" not in names, reads and names & {"kernel", "A"})
-    axis = leaf.ndim - 1 if last[0] else leaf.ndim - 2 if last[1] else None
-    return PartitionSpec(*(TENSOR if i == axis else None for i in range(leaf.ndim)))
+  name = lambda key: str(getattr(key, "key", getattr(key, "name", "")))
+  return jax.tree_util.tree_map_with_path(
+      lambda path, leaf: _tensor_spec(set(map(name, path)), leaf.ndim), tree)
 
-  return jax.tree_util.tree_map_with_path(spec, tree)
+
+def _tensor_spec(names, ndim):
+  reads, makes = names & {"o", "down"}, names & {"q", "k", "v", "gate", "up"}
+  by_output = makes and "A" not in names
+  by_input = reads and names & {"kernel", "A"}
+  axis = ndim - 1 if by_output else ndim - 2 if by_input else None
+  return PartitionSpec(*(TENSOR if i == axis else None for i in range(ndim)))
 
 
 def lane_specs(lanes: PyTree) -> PyTree:

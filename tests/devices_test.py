@@ -80,3 +80,29 @@ def test_what_makes_heads_is_split_by_output_and_what_reads_them_by_input():
                                     "o": {"A": jnp.zeros((2, 4, 3)), "B": jnp.zeros((2, 3, 4))}})
   assert adapters["q"] == {"A": spec(None, None, None), "B": spec(None, None, "tensor")}
   assert adapters["o"] == {"A": spec(None, "tensor", None), "B": spec(None, None, None)}
+
+
+_LOADING = """
+import sys, tempfile
+import jax, numpy as np
+from jswarm import hf, parallel
+from tests import tiny
+folder = tempfile.mkdtemp()
+hf.save_base(folder, tiny.CONFIG, tiny.base())
+desks = parallel.Desks(jax.devices()[:2], tensor=2)
+_, params = hf.load_base(folder, place=desks.place)
+whole = tiny.base()
+specs = parallel.tensor_specs(whole)
+for a, b, s in zip(jax.tree.leaves(params), jax.tree.leaves(whole),
+                   jax.tree.leaves(specs, is_leaf=lambda s: isinstance(s, tuple))):
+  np.testing.assert_array_equal(a, b)
+q = params["layers"]["attn"]["q"]["kernel"]
+assert {shard.data.shape for shard in q.addressable_shards} == {(2, 32, 16)}
+again = desks.share(params, specs)["layers"]["attn"]["q"]["kernel"]
+assert [s.data.unsafe_buffer_pointer() for s in again.addressable_shards] == [
+    s.data.unsafe_buffer_pointer() for s in q.addressable_shards], "copied once more"
+"""
+
+
+def test_a_base_is_loaded_in_parts_each_to_its_device():
+  _python(["-c", _LOADING])
