@@ -1,13 +1,16 @@
 """Searches the best multi-LLM system; the same command continues a killed run.
 
   python -m experiments.search --config=configs/quickstart.py --workdir=runs/quickstart
+
+In several processes: see docs/devices.md.
 """
 
 from absl import flags
 
-from jswarm import build, cli, report, run
+from jswarm import build, cli, ranks, report, run
 
 _CONFIG = cli.define_config()
+cli.define_processes()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made or continued.")
 
 
@@ -15,11 +18,14 @@ def main(argv):
   if argv[1:]:
     raise ValueError(f"unknown arguments {argv[1:]}: fields are set by --config.x.y=.")
   config = _CONFIG.value
-  progress = cli.Progress(disable=not config.log.progress)
+  cli.join(config)
+  progress = cli.Progress(disable=not (config.log.progress and ranks.is_writer()))
   plan = build.plan(config, progress=progress)
   progress.expect(cli.planned_calls(plan))
   result = run.run(plan, _WORKDIR.value)
   progress.close()
+  if not ranks.is_writer():
+    return
   print(report.table(result))
   print(f"{_WORKDIR.value}/results.json: {result.results['finish_reason']} after"
         f" {result.results['iterations']} iterations,"

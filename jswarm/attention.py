@@ -18,36 +18,49 @@ _MASKED = -1e30  # finite: a row without any visible key gives a mean, never NaN
 _QUERY_BLOCK = 256  # queries at a time: bounds the scores to [B, H, 256, S]
 _FEW = 8  # queries a K/V head: a decode step, not a prefill
 SPAN_BLOCK = 128  # queries of a pack at a time; the length of a pack is a multiple
-_CPU_BLOCK = 32  # there fewer keys that are masked are worth more than large products
+TOKEN_BLOCK = 32  # the same on CPU, where fewer masked keys are worth more than large
+#                   products; and tokens of a pack that have one expert
 
 
 class Spans(NamedTuple):
   """Which keys each block of a pack's queries reads: `spans` makes it.
 
-  With n blocks of q queries, each of which reads s keys that end where it ends.
+  With n blocks of q queries, each of which reads the s keys that end where it ends, and
+  before them the P keys of a shared prefix.
   """
 
-  keys: jax.Array  # int32 [n, s], index of the key in the pack
+  keys: jax.Array  # int32 [n, P + s], index of the key in the pack
   q_positions: jax.Array  # int32 [n, q]
-  k_positions: jax.Array  # int32 [n, s]
-  q_starts: jax.Array  # int32 [n, q], where in the pack the own sequence begins
-  k_starts: jax.Array  # int32 [n, s]
+  k_positions: jax.Array  # int32 [n, P + s]
+  seen: jax.Array  # bool [n, q, P + s], of one sequence, or of its prefix
 
 
-def spans(positions, reach):
+def spans(positions, reach: int, roots=None, prefix: int = 0) -> Spans:
   """The `Spans` of positions[T], the longest of whose sequences has `reach` tokens.
 
-  Tokens of a sequence lie side by side at positions 0, 1, 2 ...; padding is -1.
+  Tokens of a sequence lie side by side at positions 0, 1, 2 ...; padding is -1. Or they
+  begin at position P = `prefix`, and the tokens before are those of another sequence,
+  which lies once in the pack for all that share them: the blocks of TOKEN_BLOCK tokens
+  tell by `roots` [T / TOKEN_BLOCK] where theirs begins. A sequence that lies directly
+  behind its prefix is one with it.
   """
   index = jnp.arange(positions.shape[0], dtype=jnp.int32)
   starts = index - positions
-  cpu = jax.default_backend() == "cpu"
-  blocks = index.reshape(-1, _CPU_BLOCK if cpu else SPAN_BLOCK)
+  size = TOKEN_BLOCK if prefix or jax.default_backend() == "cpu" else SPAN_BLOCK
+  blocks = index.reshape(-1, size)
   before = jnp.arange(-reach, 0, dtype=jnp.int32)[None] + blocks[:, :1]
   keys = jnp.concatenate([before, blocks], axis=1)
-  known = jnp.where(keys >= 0, positions[jnp.maximum(keys, 0)], -1)
+  k_positions = jnp.where(keys >= 0, positions[jnp.maximum(keys, 0)], -1)
   keys = jnp.maximum(keys, 0)
-  return Spans(keys, positions[blocks], known, starts[blocks], starts[keys])
+  q_starts = starts[blocks][:, :, None]
+  seen = q_starts == starts[keys][:, None]
+  if prefix:
+    shared = roots[:, None] + jnp.arange(prefix, dtype=jnp.int32)[None]
+    others = jnp.broadcast_to(q_starts != roots[:, None, None], (*blocks.shape, prefix))
+    keys = jnp.concatenate([shared, keys], axis=1)
+    k_positions = jnp.concatenate([positions[shared], k_positions], axis=1)
+    seen = jnp.concatenate([others, seen], axis=2)
+  return Spans(keys, positions[blocks], k_positions, seen)
 
 
 def softcap(x, cap):
@@ -83,9 +96,8 @@ def attend_spans(config, q, k, v, where, window):
   blocks = q.reshape(*where.q_positions.shape, *q.shape[2:])
   # Blocks become rows of a batch, each with its own copy of the keys that it reads.
   near = lambda x: jnp.take(x[0], where.keys, axis=1).swapaxes(0, 1)  # [n, K, s, h]
-  same = where.q_starts[:, :, None] == where.k_starts[:, None, :]
   out = _attend(config, blocks, near(k), near(v), where.q_positions,
-                where.k_positions, window, same)
+                where.k_positions, window, where.seen)
   return out.reshape(1, q.shape[1], -1)
 
 

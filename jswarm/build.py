@@ -16,11 +16,12 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jswarm import engine, graphs, messages, pso, run, system, tasks, train
+from jswarm import engine, graphs, messages, pso, ranks, run, system, tasks, train
 from jswarm import train_pool
 from jswarm import experts as experts_lib
 from jswarm.default_config import get_config
 from jswarm.memo import Meter
+from jswarm.parallel import Desks, local_devices
 from jswarm.sampling import Sampling
 from jswarm.state import Settings
 from jswarm.types import Experts
@@ -89,6 +90,11 @@ def engine_settings(config: ConfigDict) -> engine.Settings:
                          sampling=Sampling(**config.generation))
 
 
+def processes(config: ConfigDict) -> ranks.Settings:
+  c = config.processes
+  return ranks.Settings(start=c.start, silence=c.silence, step=c.step)
+
+
 def task(config: ConfigDict, records: Any = None,
          utility: Callable | str | None = None) -> tasks.Task:
   """The task with its data, validated; `records` instead of files."""
@@ -111,8 +117,11 @@ def pool(config: ConfigDict) -> experts_lib.Pool:
     raise ValueError(f"pool.dtype={config.pool.dtype!r}: allowed are"
                      f" {', '.join(DTYPES)}.")
   specs = experts_lib.parse_specs(config.pool.experts, config.pool.base)
+  place = None
+  if config.engine.tensor > 1:  # the base may not fit the default device
+    place = Desks(local_devices(config.engine.devices), config.engine.tensor).place
   return experts_lib.load_pool(specs, DTYPES[config.pool.dtype],
-                               config.pool.allow_pickle)
+                               config.pool.allow_pickle, place)
 
 
 def plan(config: ConfigDict, *, records: Any = None, utility: Callable | None = None,
@@ -148,7 +157,7 @@ def plan(config: ConfigDict, *, records: Any = None, utility: Callable | None = 
       judge=judge(config, loaded_task, experts),
       every=config.checkpoint.every, keep=config.checkpoint.keep,
       tensorboard=config.log.tensorboard, baselines=config.log.baselines,
-      progress=progress)
+      progress=progress, processes=processes(config))
 
 
 def judge(config: ConfigDict, loaded_task: tasks.Task, experts: Experts):

@@ -3,6 +3,9 @@
 A step holds the arrays of `swarm.State` and a JSON of what lives on the host: the
 replies that are still valid, what was spent, the history. A step is committed as a
 whole or not at all; a process killed inside a save leaves the step before it.
+
+Of several processes rank 0 alone saves; all restore the same step, so they must see
+the same file system.
 """
 
 from collections.abc import Mapping
@@ -15,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jswarm import ranks
 from jswarm.types import PyTree
 
 
@@ -27,29 +31,56 @@ class Checkpoints:
   """
 
   def __init__(self, folder: str | os.PathLike, keep: int = 2):
+    # Each rank works for itself: no barriers of Orbax's own, which know no time-out.
+    alone = dict(multiprocessing_options=ocp.options.MultiprocessingOptions(
+        primary_host=ranks.rank(), active_processes={ranks.rank()}))
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=max(2, keep), create=True, enable_async_checkpointing=False)
+        max_to_keep=max(2, keep), create=False, enable_async_checkpointing=False, **alone)
+    if ranks.is_writer():
+      os.makedirs(folder, exist_ok=True)
     self._manager = ocp.CheckpointManager(
         os.path.abspath(folder), options=options,
-        item_handlers={"state": ocp.StandardCheckpointHandler(),
-                       "host": ocp.JsonCheckpointHandler()})
+        item_handlers={"state": ocp.StandardCheckpointHandler(**alone),
+                       "host": ocp.JsonCheckpointHandler(**alone)})
 
   def save(self, step: int, state: PyTree, host: Mapping[str, Any]) -> None:
-    """Writes one step; returns when it is committed."""
+    """Writes one step, on rank 0; returns when it is committed."""
     arrays = jax.tree.map(np.asarray, state)
     self._manager.save(step, args=ocp.args.Composite(
         state=ocp.args.StandardSave(arrays), host=ocp.args.JsonSave(dict(host))))
 
   def restore(self, template: PyTree) -> tuple[int, PyTree, dict[str, Any]] | None:
-    """The newest step that can be read: (step, state, host); None if there is none.
+    """The newest step that rank 0 can read: (step, state, host); None if there is none.
 
     Args:
       template: a pytree of arrays or `jax.ShapeDtypeStruct`s; Orbax casts to a
         template's dtype without a word, so dtypes and shapes are checked here.
 
     Raises:
-      ValueError: checkpoints exist and none can be read; names each and why.
+      ValueError: checkpoints exist and none can be read; names each and why. Or
+        rank 0 could read one and this rank cannot.
     """
+    found = self._newest(template) if ranks.is_writer() else None
+    step = ranks.exchange("the checkpoint to resume", found and found[0])[0]
+    if step is not None and not ranks.is_writer():
+      found = (step, *self._same(step, template))
+    ranks.barrier("restored")  # rank 0 must not delete what another still reads
+    return found
+
+  def close(self) -> None:
+    self._manager.close()
+
+  def _same(self, step, template):
+    """What rank 0 has read, read here."""
+    try:
+      return self._read(step, template)
+    except Exception as error:
+      raise ValueError(
+          f"rank {ranks.rank()} cannot read step {step} in {self._manager.directory},"
+          " which rank 0 has read: the workdir must be on a file system that all"
+          f" processes share ({type(error).__name__}: {str(error)[:300]})") from error
+
+  def _newest(self, template):
     failures = []
     for step in sorted(self._manager.all_steps(), reverse=True):
       try:
@@ -63,9 +94,6 @@ class Checkpoints:
                        f" {self._manager.directory} to start over:\n"
                        + "\n".join(failures))
     return None
-
-  def close(self) -> None:
-    self._manager.close()
 
   def _read(self, step, template):
     shapes = jax.tree.map(

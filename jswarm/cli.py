@@ -1,13 +1,15 @@
-"""What all launchers share: a config flag, clear errors, the progress bar."""
+"""What all launchers share: a config flag, processes, clear errors, the progress bar."""
 
 from collections.abc import Callable
 from logging import WARNING
 import sys
+import traceback
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 from tqdm import tqdm
 
+from jswarm import build, ranks
 from jswarm.run import Plan
 from jswarm.utility import UtilityBroken
 
@@ -19,6 +21,24 @@ def define_config() -> flags.FlagHolder:
   return config_flags.DEFINE_config_file(
       "config", None, "A file of configs/, and :argument where it takes one.",
       lock_config=True)
+
+
+def define_processes() -> None:
+  """Flags of a launcher that may run in several processes; read by `join`."""
+  flags.DEFINE_string("coordinator", None, "host:port of process 0, the same for all.")
+  flags.DEFINE_integer("num_processes", None, "How many processes search together.")
+  flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+  flags.DEFINE_bool("distributed", False, "Search in several processes that jax finds by"
+                    " itself: on a TPU pod, in Slurm, GKE, Open MPI.")
+
+
+def join(config) -> None:
+  """Joins the other processes if the flags say that there are any; the first use of
+  jax in the program."""
+  given = [flags.FLAGS[name].value for name in
+           ("coordinator", "num_processes", "process_id")]
+  if flags.FLAGS.distributed or any(value is not None for value in given):
+    ranks.initialize(*given, settings=build.processes(config))
 
 
 def launch(main: Callable[[list[str]], None], *required: str) -> None:
@@ -71,10 +91,15 @@ def _guard(main, argv):
   logging.get_absl_handler().addFilter(_own)
   try:
     main(argv)
-  except (ValueError, OSError, UtilityBroken) as error:
+  except (ValueError, OSError, UtilityBroken, ranks.RankError) as error:
     logging.debug("", exc_info=True)
     print(f"error: {error}", file=sys.stderr)
-    sys.exit(EXIT_DATA)
+    ranks.leave(getattr(error, "exit_code", EXIT_DATA), error)
+  except Exception as error:
+    if ranks.count() > 1:  # the others must not wait for a process with a bug
+      traceback.print_exc()
+      ranks.leave(1, error)
+    raise
 
 
 def _parse(argv):

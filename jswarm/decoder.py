@@ -22,7 +22,6 @@ from jswarm.architecture import layer_facts
 from jswarm.architecture import rope_frequencies
 from jswarm.attention import rope_angles
 from jswarm.attention import softcap
-from jswarm.attention import spans
 from jswarm.layers import Block
 from jswarm.layers import dot
 from jswarm.layers import RMSNorm
@@ -52,7 +51,7 @@ class Cache:
 class _ApplyFn(Protocol):
   def __call__(
     self, params, tokens, positions, cache=None, adapters=None, mix=None, at=None,
-    reach=None
+    where=None
   ) -> tuple[jax.Array, Cache | None]: ...
 
 
@@ -187,9 +186,6 @@ def _finish(config, final, mesh_axis, params, x, at):
   return softcap(y, config.final_softcap)
 
 
-_spans = jax.jit(spans, static_argnums=1)
-
-
 @lru_cache(maxsize=64)  # one config, one pair of functions: jit caches hit
 def make_decoder(config: DecoderConfig, dtype=jnp.float32,
                  axis: str | None = None) -> Decoder:
@@ -199,7 +195,7 @@ def make_decoder(config: DecoderConfig, dtype=jnp.float32,
   what one device holds (`parallel.tensor_config`), and the whole is their sum.
 
   `apply(params, tokens, positions, cache=None, adapters=None, mix=None, at=None,
-  reach=None)`:
+  where=None)`:
     tokens: int32 [B, T].
     positions: int32 [B, T], -1 for padding (left, right or anywhere).
     cache: None for a plain causal forward, else T tokens are written at slots
@@ -209,8 +205,7 @@ def make_decoder(config: DecoderConfig, dtype=jnp.float32,
     mix: float [B, E]; row b runs with the base plus sum_e mix[b, e] * A_e B_e; or
       [B, T, E], for every token its own. Grouped adapters take none.
     at: int32 [B], token index whose logits are wanted, or [B, R]; None for all.
-    reach: static; the row (B = 1) is a pack of sequences that lie end to end, each
-      at positions 0, 1, 2 ..., the longest of at most `reach` tokens.
+    where: `attention.Spans`, if the row (B = 1) is a pack of sequences.
   Returns (float32 logits [B, T, V], [B, V] or [B, R, V], cache). Activations have the
   dtype of the params; norms, softmax and logits are float32.
 
@@ -238,7 +233,7 @@ def make_decoder(config: DecoderConfig, dtype=jnp.float32,
 
   def apply(
     params, tokens, positions, cache=None, adapters=None, mix=None, at=None,
-    reach=None
+    where=None
   ):
     x = _embed(config, params["embed"], tokens)
     step, cache = _begin(config, positions, cache)
@@ -248,8 +243,7 @@ def make_decoder(config: DecoderConfig, dtype=jnp.float32,
     elif packed is not None:
       packed = packed if isinstance(packed, Packed) else pack(packed, x.dtype)
       step = step._replace(gain=gain(packed, mix, tokens))
-    if reach is not None:
-      step = step._replace(spans=_spans(positions[0], reach))
+    step = step._replace(spans=where)
     store = None if cache is None else (cache.k, cache.v)
     x, store = _run_layers(block, params, x, step, packed, store)
     if cache is not None:

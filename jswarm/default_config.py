@@ -50,8 +50,14 @@ def get_config() -> ConfigDict:
       top_p=1.0,
   ))
   config.engine = ConfigDict(dict(
-      rows=64,  # B, most rows of a batch
-      batch_tokens=32768,  # most rows x tokens of a batch
+      rows=0,  # B, most lanes of a device; 0: what its memory holds
+      pack_tokens=2048,  # T, most tokens of a prefill
+      form="auto",  # adapters meet the base: auto | grouped | masked | merged
+      speculate=False,  # draft the last replies of a wave from their prompts
+      memo="",  # file of replies that outlive a search; empty: none
+      int8=False,  # kernels of the base in 8 bits, one scale an output channel
+      devices=0,  # of this process; 0: all
+      tensor=1,  # devices that hold one base together
       max_prompt_tokens=0,  # T; 0: what the context leaves
       compile_cache=True,  # keep compiled programs between runs
   ))
@@ -69,6 +75,7 @@ def get_config() -> ConfigDict:
       iterations=20,  # T, at most
       keep_assignments=True,  # a random assignment may be the result
       role_weights=placeholder(str),  # graphs are scored on: best | current; by mode
+      race=0,  # dev examples a chunk, to drop graphs that cannot matter; 0: score all
   ))
   config.role = _pso()
   config.weight = _pso()
@@ -78,6 +85,11 @@ def get_config() -> ConfigDict:
   config.checkpoint = ConfigDict(dict(
       every=1,  # iterations
       keep=2,  # newest checkpoints
+  ))
+  config.processes = ConfigDict(dict(  # where a search runs in several
+      start=60,  # seconds to wait at the start for all processes to come
+      silence=60.0,  # seconds without a sign of life until a process is lost
+      step=3600.0,  # seconds to wait for another's part of a step; 0: no limit
   ))
   config.log = ConfigDict(dict(
       tensorboard=True,

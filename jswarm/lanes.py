@@ -104,7 +104,7 @@ def _put(store, pack, lane, index):
   return store.at[lane, :, slots].set(rows, mode="drop")
 
 
-def admit(lanes: Lanes, pack: Cache, tokens, logits, lane, begin, length, limit, seed,
+def admit(lanes: Lanes, pack: Cache, tokens, logits, lane, index, length, limit, seed,
           stops, *, sampling: Sampling) -> Lanes:
   """Gives R lanes the prompts of a pack and chooses their first tokens.
 
@@ -115,14 +115,11 @@ def admit(lanes: Lanes, pack: Cache, tokens, logits, lane, begin, length, limit,
     pack: keys and values of the prompts, end to end in one row: tokens [T].
     logits: float32 [R, V] after each prompt.
     lane: int32 [R], where each goes; B or more: nowhere (fills the batch).
-    begin, length: int32 [R], where in the pack it lies.
+    index: int32 [R, C], where in the pack its tokens lie; length: int32 [R].
     limit: int32 [R], at most M. seed: uint32 [R].
     stops: int32 [n], tokens that end a reply. sampling: static.
   """
-  prompt_slots = lanes.cache.positions.shape[1] - lanes.said.shape[1]
-  most = jax.tree.leaves(pack.k)[0].shape[-2] - 1
-  index = jnp.minimum(begin[:, None] + jnp.arange(prompt_slots, dtype=jnp.int32)[None],
-                      most)
+  index = jnp.clip(index, 0, len(tokens) - 1)  # beyond its length: anything
   file = lambda store, new: jax.tree.map(lambda s, p: _put(s, p, lane, index), store, new)
   k, v = file(lanes.cache.k, pack.k), file(lanes.cache.v, pack.v)
   rest = lanes.replace(cache=lanes.cache.replace(k=None, v=None))

@@ -1,14 +1,12 @@
 """One run of a search in a workdir: resume or start -> iterate -> test -> results.json.
 
 The workdir is the run: calling again with the same configuration continues it, with
-another one is refused.
+another one is refused. Several processes run it together (see `ranks`): each on all of
+the state, rank 0 alone on files and clocks.
 """
 
 from collections.abc import Callable, Mapping
 import dataclasses
-import fcntl
-import json
-import os
 import pathlib
 import time
 from typing import Any
@@ -17,17 +15,14 @@ from absl import logging
 import jax
 import numpy as np
 
-from jswarm import graphs, messages, stats, swarm, system
-from jswarm.checkpoint import Checkpoints
+from jswarm import graphs, messages, ranks, stats, swarm, system
+from jswarm.dag_cache import DagCache
 from jswarm.state import Settings, State, System, blank
 from jswarm.memo import Budget, Memo, Meter, versions
-from jswarm.metrics import Log, write_evaluations, write_json
-from jswarm.tasks.base import Task
+from jswarm.tasks.base import Task, UtilityError
 from jswarm.types import Experts
 from jswarm.utility import Evaluation, Evaluator
-
-# Fields that do not define the search: a resumed run may change them.
-FREE = ("search.iterations", "budget.", "log.", "checkpoint.", "engine.compile_cache")
+from jswarm.workdir import Files, enter
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +34,7 @@ class Plan:
     judge: expert index or `ask` of another model, for judged tasks.
     clock: seconds; results.json keeps what it says under `timing` alone.
     progress: called as progress(calls made, calls asked for) after each batch.
+    processes: how long several processes wait for each other.
   """
 
   seed: int
@@ -55,6 +51,7 @@ class Plan:
   baselines: bool = False
   progress: Callable[[int, int], None] | None = None
   clock: Callable[[], float] = time.monotonic
+  processes: ranks.Settings = ranks.Settings()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,17 +77,22 @@ def run(plan: Plan, workdir: str | None) -> Result:
     ValueError: the workdir belongs to another configuration (with the difference),
       or a question does not fit a context.
     UtilityBroken: the utility failed five times in a row.
+    RankError: another process failed or is lost.
   """
+  with ranks.together(plan.processes):
+    return _run(_divided(plan), pathlib.Path(workdir) if workdir else None)
+
+
+def _run(plan, folder):
   began = plan.clock()
-  folder = pathlib.Path(workdir) if workdir else None
-  held = lock(folder) if folder else None
-  if folder:
-    claim(folder, {**plan.config, "pool.versions": versions(
-        plan.experts, plan.experts.weights)})
+  config = {**plan.config, "pool.versions": versions(plan.experts, plan.experts.weights)}
+  ranks.same("configuration", config)
+  held = enter(folder, config) if folder else None
   memo = Memo(plan.experts, plan.meter, plan.clock, plan.progress)
-  evaluator = Evaluator(plan.task, memo.experts, plan.wording, plan.judge)
+  evaluator = Evaluator(plan.task, memo.experts, plan.wording, plan.judge,
+                        DagCache(memo))
   evaluator.check_room()
-  files = _Files(folder, plan) if folder else None
+  files = Files(folder, plan) if folder else None
   problem = swarm.Problem(memo.experts, evaluator, plan.task.dev)
   state, history, singles, reason = _search(plan, problem, memo, files)
   result = _finish(plan, problem, state, history, singles, reason)
@@ -99,75 +101,29 @@ def run(plan: Plan, workdir: str | None) -> Result:
                               "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
   if files:
     files.finish(plan, result)
+  if held:
     held.close()
   return result
 
 
-def claim(folder: pathlib.Path, config: Mapping[str, Any]) -> None:
-  """Makes the workdir this configuration's, or raises with the difference."""
-  path = folder / "config.json"
-  if path.exists():
-    saved = json.loads(path.read_text())
-    now = json.loads(json.dumps(dict(config)))
-    changed = [k for k in sorted(saved.keys() | now.keys())
-               if saved.get(k) != now.get(k) and not k.startswith(FREE)]
-    if changed:
-      lines = [f"  {k}: {saved.get(k)!r} there, {now.get(k)!r} now" for k in changed]
-      raise ValueError(f"{folder} holds a run of another configuration; use a new"
-                       " --workdir, or the same configuration to continue it:\n"
-                       + "\n".join(lines))
-  folder.mkdir(parents=True, exist_ok=True)
-  write_json(path, config)
+def _divided(plan):
+  """The plan, with what several processes share or leave to one of them."""
+  if ranks.count() == 1:
+    return plan
+  task = dataclasses.replace(plan.task, score=_scored_once(plan.task.score))
+  if follow := task.followup:
+    task = dataclasses.replace(task, followup=dataclasses.replace(
+        follow, score=_scored_once(follow.score)))
+  judge = ranks.spread_ask(plan.judge) if callable(plan.judge) else plan.judge
+  return dataclasses.replace(
+      plan, task=task, judge=judge, experts=ranks.spread(plan.experts),
+      clock=ranks.on_writer("the clock", plan.clock))
 
 
-def lock(folder: pathlib.Path):
-  """Holds the workdir until the process ends, however it ends.
-
-  Raises:
-    ValueError: another process runs there; two would overwrite each other.
-  """
-  folder.mkdir(parents=True, exist_ok=True)
-  file = open(folder / ".lock", "a+", encoding="utf-8")
-  try:
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError as error:
-    file.seek(0)
-    raise ValueError(f"{folder} is in use by process {file.read() or '?'}: wait for it,"
-                     " end it, or use another --workdir.") from error
-  file.truncate(0)
-  file.write(str(os.getpid()))
-  file.flush()
-  return file
-
-
-class _Files:
-  """Checkpoints and logs of a workdir."""
-
-  def __init__(self, folder, plan):
-    self.folder, self._plan = folder, plan
-    self.checkpoints = Checkpoints(folder / "checkpoints", plan.keep)
-    self.log = None
-
-  def open(self, after):
-    self.log = Log(self.folder, after, self._plan.tensorboard)
-
-  def record(self, iteration, infos, history):
-    ids = [example.id for example in self._plan.task.dev]
-    for info in infos:
-      self.log.evaluations(iteration, info.step, ids, info.evaluations)
-    self.log.write(iteration, history[-1])
-
-  def finish(self, plan, result):
-    write_evaluations(self.folder / "evals" / "test.jsonl",
-                      [example.id for example in plan.task.test],
-                      list(result.tested.items()))
-    system.save(self.folder / "best", result.system, plan.experts, plan.wording,
-                limit=plan.task.limit, chat=plan.task.chat,
-                context={"task": plan.task.name, "dev": result.results["dev"],
-                         "test": result.results["test"]})
-    write_json(self.folder / "results.json", result.results)
-    self.log.close()
-    self.checkpoints.close()
+def _scored_once(score):
+  """The utility need not be deterministic: all ranks take what rank 0 measured."""
+  numbers = lambda *args: np.asarray(score(*args), float).tolist()
+  return ranks.on_writer("the utility", numbers, UtilityError)
 
 
 def _search(plan, problem, memo, files):
@@ -178,11 +134,13 @@ def _search(plan, problem, memo, files):
     files.open(int(state.iteration) if state else -1)
   try:
     if state is None:
+      ranks.phase("iteration 0")
       singles = _singles(problem, files)
       state, infos = swarm.start(key, problem, plan.settings)
       history.append(_row(infos, state, plan.meter))
       _commit(plan, problem, memo, files, state, history, singles, infos)
     while (reason := _reason(plan, state, files)) is None:
+      ranks.phase(f"iteration {int(state.iteration) + 1}")
       state, infos = swarm.iterate(key, state, problem, plan.settings)
       history.append(_row(infos, state, plan.meter))
       _commit(plan, problem, memo, files, state, history, singles, infos)
@@ -195,7 +153,11 @@ def _search(plan, problem, memo, files):
 
 
 def _reason(plan, state, files):
-  """Why the search ends here, or None."""
+  """Why the search ends here, or None; rank 0, which sees the file, decides."""
+  return ranks.exchange("go on?", _due(plan, state, files))[0]
+
+
+def _due(plan, state, files):
   if files and (files.folder / "STOP").exists():
     return "stop_file"
   if swarm.exhausted(state, plan.settings):
@@ -210,7 +172,7 @@ def _singles(problem, files):
   evaluations = problem.evaluator.evaluate(jobs, problem.examples)
   named = list(zip(experts.names, evaluations))
   if files:
-    files.log.evaluations(0, "single", [e.id for e in problem.examples], named)
+    files.singles(named)
   return {name: e.utility for name, e in named}
 
 
@@ -220,18 +182,22 @@ def _row(infos, state, meter):
          "stalled": int(state.stalled), **meter.spent}
   for info in infos:
     row.update({f"{info.step}/{name}": value for name, value in info.metrics.items()})
-  logging.info("iteration %d: best %.4f, %d of %d calls made", row["iteration"],
-               row["best"], row["made"], row["calls"])
+  if ranks.is_writer():
+    logging.info("iteration %d: best %.4f, %d of %d calls made", row["iteration"],
+                 row["best"], row["made"], row["calls"])
   return row
 
 
 def _commit(plan, problem, memo, files, state, history, singles, infos):
   """Logs, then checkpoints: a kill in between repeats the iteration, rows and all."""
+  if ranks.count() > 1:
+    ranks.same(f"state after iteration {int(state.iteration)}",
+               {"sha256": ranks.digest(state), **plan.meter.spent})
   memo.forget(swarm.role_weights(state, plan.settings))
   if not files:
     return
   files.record(int(state.iteration), infos, history)
-  if int(state.iteration) % plan.every == 0:
+  if ranks.is_writer() and int(state.iteration) % plan.every == 0:
     evaluator = problem.evaluator
     files.checkpoints.save(int(state.iteration), state, {
         "memo": memo.state(), "spent": plan.meter.spent, "seconds": plan.meter.seconds,
@@ -259,6 +225,7 @@ def _restore(plan, problem, memo, files):
 
 def _finish(plan, problem, state, history, singles, reason):
   """Tests the best system beside what it has to beat."""
+  ranks.phase("the final test")
   plan.meter.armed = False
   experts, evaluator = problem.experts, problem.evaluator
   best_single = max(singles, key=lambda name: _or_low(singles[name]))

@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jswarm.attention import SPAN_BLOCK
+from jswarm.attention import SPAN_BLOCK, TOKEN_BLOCK
 
-TOKEN_BLOCK = 16  # tokens of a pack that share an expert, where blocks do
+ROW = 16  # tokens of a pack for each of its R rows
+_PREFIXES = (16, 32, 64, 128, 256, 512)
 REFILL = 4  # a quarter of the lanes is free: time for the next prompts
 LANES = (1, 8, 32, 64, 128, 256, 512)
 
@@ -29,13 +30,19 @@ class Prompt(NamedTuple):
 
 
 class Pack(NamedTuple):
-  """Prompts end to end. R = T // 16 rows; unused ones have the length 0."""
+  """Prompts end to end. R = T // 16 rows; unused ones have the length 0.
+
+  With a prefix of P tokens, it lies once before the prompts of each expert, and of the
+  prompts only what follows it.
+  """
 
   tokens: np.ndarray  # int32 [T]
   positions: np.ndarray  # int32 [T], -1 is padding
-  owners: np.ndarray  # int32 [T // 16], expert of each block of tokens
-  begin: np.ndarray  # int32 [R]
-  length: np.ndarray  # int32 [R]
+  owners: np.ndarray  # int32 [T // 32], expert of each block of tokens
+  roots: np.ndarray  # int32 [T // 32], where its expert's prefix begins
+  begin: np.ndarray  # int32 [R], of what follows the prefix
+  length: np.ndarray  # int32 [R], prefix included
+  root: np.ndarray  # int32 [R], where the prefix of the row begins
   members: list[int]  # which prompts, as given; row r is members[r]
 
 
@@ -65,7 +72,21 @@ def lane_block(lanes: int) -> int:
   return 1 if lanes <= 8 else max(2, lanes // 32)
 
 
-def divide(prompts: Sequence[Prompt], most: int) -> list[list[int]]:
+def shared_prefix(prompts: Sequence[Prompt]) -> int:
+  """P, first tokens that all prompts have in common, from a short list; 0: too few.
+
+  What each expert makes of them is computed once a pack instead of once a prompt.
+  """
+  owners = len({p.owner for p in prompts})
+  if len(prompts) < 2 * owners + 1:
+    return 0
+  low, high = (pick(p.tokens for p in prompts) for pick in (min, max))
+  most = min(min(len(p.tokens) for p in prompts) - 1, len(low), len(high))
+  same = next((i for i in range(most) if low[i] != high[i]), most)
+  return max((p for p in _PREFIXES if p <= same), default=0)
+
+
+def divide(prompts: Sequence[Prompt], most: int, prefix: int = 0) -> list[list[int]]:
   """Prompts for each of several packs of at most `most` tokens, blocks included.
 
   Experts stay together, since each begins a block of its own; gaps are filled by the
@@ -77,14 +98,14 @@ def divide(prompts: Sequence[Prompt], most: int) -> list[list[int]]:
   while order:
     chosen, used, owners = [], 0, set()
     for i in order:
-      need = len(prompts[i].tokens)
-      need += 0 if prompts[i].owner in owners else TOKEN_BLOCK - 1
+      need = len(prompts[i].tokens) - prefix
+      need += 0 if prompts[i].owner in owners else TOKEN_BLOCK - 1 + prefix
       if chosen and used + need > most:
         continue
       chosen.append(i)
       owners.add(prompts[i].owner)
       used += need
-      if len(chosen) >= most // TOKEN_BLOCK:
+      if len(chosen) >= most // ROW:
         break
     packs.append(chosen)
     taken = set(chosen)
@@ -92,32 +113,41 @@ def divide(prompts: Sequence[Prompt], most: int) -> list[list[int]]:
   return packs
 
 
-def lay(prompts: Sequence[Prompt], members: Sequence[int]) -> Pack:
+def lay(prompts: Sequence[Prompt], members: Sequence[int], prefix: int = 0) -> Pack:
   """The members end to end, in the smallest pack that holds them."""
   members = sorted(members, key=lambda i: (prompts[i].owner, i))
-  begin, cursor, owner = [], 0, None
-  for i in members:
-    if prompts[i].owner != owner:
-      owner, cursor = prompts[i].owner, -(-cursor // TOKEN_BLOCK) * TOKEN_BLOCK
-    begin.append(cursor)
-    cursor += len(prompts[i].tokens)
-  pack = blank_pack(doubled(max(cursor, TOKEN_BLOCK * len(members)), SPAN_BLOCK))
-  for row, (i, start) in enumerate(zip(members, begin)):
-    ids = prompts[i].tokens
-    pack.tokens[start:start + len(ids)] = ids
-    pack.positions[start:start + len(ids)] = np.arange(len(ids))
-    pack.owners[start // TOKEN_BLOCK:-(-(start + len(ids)) // TOKEN_BLOCK)] = (
-      prompts[i].owner)
-    pack.begin[row], pack.length[row] = start, len(ids)
+  runs, cursor = [], 0  # (owner, where its prefix begins, [(row, where it begins)])
+  for row, i in enumerate(members):
+    if not runs or prompts[i].owner != runs[-1][0]:
+      cursor = -(-cursor // TOKEN_BLOCK) * TOKEN_BLOCK
+      runs.append((prompts[i].owner, cursor, []))
+      cursor += prefix
+    runs[-1][2].append((row, cursor))
+    cursor += len(prompts[i].tokens) - prefix
+  pack = blank_pack(doubled(max(cursor, ROW * len(members)), SPAN_BLOCK))
+  for owner, root, rows in runs:
+    blocks = slice(root // TOKEN_BLOCK, None)  # the next run takes its own over
+    pack.owners[blocks], pack.roots[blocks] = owner, root
+    _write(pack, root, prompts[members[rows[0][0]]].tokens[:prefix], 0)
+    for row, begin in rows:
+      ids = prompts[members[row]].tokens
+      _write(pack, begin, ids[prefix:], prefix)
+      pack.begin[row], pack.length[row], pack.root[row] = begin, len(ids), root
   return pack._replace(members=list(members))
+
+
+def _write(pack, begin, ids, position):
+  where = slice(begin, begin + len(ids))
+  pack.tokens[where] = ids
+  pack.positions[where] = position + np.arange(len(ids))
 
 
 def blank_pack(size: int) -> Pack:
   """A pack of padding alone."""
-  rows = size // TOKEN_BLOCK
-  return Pack(np.zeros(size, np.int32), np.full(size, -1, np.int32),
-              np.zeros(rows, np.int32), np.zeros(rows, np.int32),
-              np.zeros(rows, np.int32), [])
+  zeros = lambda n: np.zeros(n, np.int32)
+  blocks, rows = size // TOKEN_BLOCK, size // ROW
+  return Pack(zeros(size), np.full(size, -1, np.int32), zeros(blocks), zeros(blocks),
+              zeros(rows), zeros(rows), zeros(rows), [])
 
 
 class Desk:
@@ -205,12 +235,12 @@ def deal(prompts, count, owners=()):
   return dealt
 
 
-def packs(seats, most):
+def packs(seats, most, prefix):
   """[(pack, its (lane, prompt) pairs)] of one desk."""
   prompts = [prompt for _, prompt in seats]
   packs = []
-  for members in divide(prompts, most):
-    pack = lay(prompts, members)
+  for members in divide(prompts, most, prefix):
+    pack = lay(prompts, members, prefix)
     packs.append((pack, [seats[i] for i in pack.members]))
   return packs
 
@@ -219,14 +249,15 @@ def row(entry, size, lanes):
   """The arrays of one desk's pack, widened to `size` tokens; padding goes nowhere."""
   blank = blank_pack(size)
   pack, seats = entry if entry else (blank, [])
-  rows = len(blank.begin)
+  rows, blocks = len(blank.begin), len(blank.owners)
   widen = lambda x, fill, n: np.concatenate([x, np.full(n - len(x), fill, x.dtype)])
   column = lambda values, fill, dtype: np.array(
     list(values) + [fill] * (rows - len(seats)), dtype)
   return dict(
     tokens=widen(pack.tokens, 0, size), positions=widen(pack.positions, -1, size),
-    owners=widen(pack.owners, 0, rows), begin=widen(pack.begin, 0, rows),
-    length=widen(pack.length, 0, rows),
+    owners=widen(pack.owners, 0, blocks), roots=widen(pack.roots, 0, blocks),
+    begin=widen(pack.begin, 0, rows), length=widen(pack.length, 0, rows),
+    root=widen(pack.root, 0, rows),
     lane=column([lane for lane, _ in seats], lanes, np.int32),
     limit=column([p.limit for _, p in seats], 0, np.int32),
     seed=column([p.seed for _, p in seats], 0, np.uint32))

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jswarm import forms, lanes as lanes_lib, lora, parallel, schedule, speculate
+from jswarm.attention import spans
 from jswarm.decoder import (Decoder, DecoderConfig, empty_cache, is_unstacked,
                             make_decoder)
 from jswarm.sampling import Sampling
@@ -128,26 +129,29 @@ class Server:
     """Seats what waits and computes its prompts, pack by pack."""
     began = time.perf_counter()
     seated = [desk.seat() for desk in desks]
-    packs = [schedule.packs(seats, self._pack) for seats in seated]
+    prefix = schedule.shared_prefix([p for seats in seated for _, p in seats])
+    packs = [schedule.packs(seats, self._pack, prefix) for seats in seated]
     for turn in range(max(map(len, packs))):
       each = [p[turn] if turn < len(p) else None for p in packs]
-      lanes = self._prefill(weights, desks, each, lanes)
+      lanes = self._prefill(weights, desks, each, lanes, prefix)
     jax.block_until_ready(lanes.token)
     self._statistics.prefill_seconds += time.perf_counter() - began
     return lanes
 
-  def _prefill(self, weights, desks, each, lanes):
+  def _prefill(self, weights, desks, each, lanes, prefix):
     size = max(len(pack.tokens) for pack, _ in filter(None, each))
     reach = schedule.doubled(
       max(int(pack.length.max()) for pack, _ in filter(None, each)), schedule.SPAN_BLOCK)
     lane_count = len(desks[0].holder)
     rows = [schedule.row(entry, size, lane_count) for entry in each]
     for row in rows:
-      self._statistics.prefill_tokens += int(row["length"].sum())
+      computed = int((row["positions"] >= 0).sum())
+      self._statistics.prefill_tokens += computed
       self._statistics.prefill_slots += size
+      self._statistics.shared_tokens += int(row["length"].sum()) - computed
     owners = [row.pop("owners") for row in rows]
-    call = self._program("prefill", weights, lanes, reach)
-    self._note("prefill", size, reach)
+    call = self._program("prefill", weights, lanes, reach, prefix)
+    self._note("prefill", size, reach, prefix)
     return call(weights.params, weights.adapters, self._stops, lanes,
                 self._desks.split(self._mixture(weights, owners, schedule.TOKEN_BLOCK)),
                 self._desks.split(rows))
@@ -231,7 +235,7 @@ class Server:
     if kind == "prefill":
       def run(params, adapters, stops, lanes, owners, row):
         return prefill(decoder, params, adapters, owners, lanes, row, stops,
-                       sampling=sampling, reach=facts[0])
+                       sampling=sampling, reach=facts[0], prefix=facts[1])
     else:
       def run(params, adapters, stops, lanes, owners, fewest):
         adapters, mix = _owned(adapters, owners, loop=True)
@@ -255,24 +259,34 @@ class Server:
 
 
 def prefill(decoder: Decoder, params, adapters, owners, lanes, row, stops, *,
-            sampling: Sampling, reach: int):
+            sampling: Sampling, reach: int, prefix: int):
   """Computes a pack of prompts and admits them to their lanes.
 
   Args:
     owners: of blocks of tokens, or mix [T, E] for packed adapters.
-    row: tokens, positions [T]; lane, begin, length, limit, seed [R].
-    reach: static, at least the longest prompt.
+    row: the arrays of `schedule.row`.
+    reach: static, at least the longest run of one prompt's tokens.
+    prefix: static, P first tokens that prompts of an expert share in the pack.
   """
   adapters, mix = _owned(adapters, owners)
-  tokens, positions = row["tokens"][None], row["positions"][None]
-  cache = empty_cache(decoder.config, 1, tokens.shape[1], params["embed"].dtype,
+  tokens, positions = row["tokens"], row["positions"]
+  cache = empty_cache(decoder.config, 1, len(tokens), params["embed"].dtype,
                       is_unstacked(params))
-  at = jnp.maximum(row["begin"] + row["length"] - 1, 0)[None]
-  logits, cache = decoder.apply(params, tokens, positions, cache, adapters,
-                                None if mix is None else mix[None], at, reach)
+  at = jnp.maximum(row["begin"] + row["length"] - prefix - 1, 0)[None]
+  where = _spans(positions, reach, row["roots"], prefix)
+  logits, cache = decoder.apply(params, tokens[None], positions[None], cache, adapters,
+                                None if mix is None else mix[None], at, where)
+  slots = lanes.cache.positions.shape[1] - lanes.said.shape[1]
+  place = jnp.arange(slots, dtype=jnp.int32)[None]
+  index = row["begin"][:, None] - prefix + place
+  if prefix:
+    index = jnp.where(place < prefix, row["root"][:, None] + place, index)
   return lanes_lib.admit(
-    lanes, cache, row["tokens"], logits[0], row["lane"], row["begin"], row["length"], row["limit"],
+    lanes, cache, tokens, logits[0], row["lane"], index, row["length"], row["limit"],
     row["seed"], stops, sampling=sampling)
+
+
+_spans = jax.jit(spans, static_argnums=(1, 3))
 
 
 def _owned(adapters, owners, loop=False):

@@ -8,7 +8,9 @@ class Statistics:
   """What serving did: tokens, slots that held them, seconds, programs.
 
   Attributes:
-    rows: prompts answered; stored: answered from disk. prefill_tokens: of the prompts; prefill_slots: computed.
+    rows: prompts answered; stored: answered from disk.
+    prefill_tokens: computed, without padding; prefill_slots: with it.
+    shared_tokens: of prompts, taken from a prefix that was computed once.
     new_tokens: kept; decode_slots: lanes x steps computed. decode_steps: of a desk.
     prefill_seconds, decode_seconds, text_seconds: device twice, tokenizers.
     programs: shapes that were compiled. halved: times that memory ran out.
@@ -18,6 +20,7 @@ class Statistics:
   stored: int = 0
   prefill_tokens: int = 0
   prefill_slots: int = 0
+  shared_tokens: int = 0
   new_tokens: int = 0
   decode_slots: int = 0
   decode_steps: int = 0

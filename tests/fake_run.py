@@ -1,21 +1,29 @@
-"""A whole run in a process of its own, which can kill itself at a chosen point.
+"""A whole run in a process of its own, which can harm itself at a chosen point.
 
-  python -m tests.fake_run WORKDIR [ask:N | save:N] [field=value ...]
+  python -m tests.fake_run WORKDIR [POINT:N ...] [OPTION ...] [field=value ...]
+
+At its N-th `ask` (points ask, stop, raise) or inside its N-th save (save) it is killed,
+frozen, or raises. Options: join:PORT:COUNT:RANK, one of several processes; tell, writes
+in the workdir are told on stderr; noisy, a utility that is never twice the same.
 """
 
 import ast
+import json
 import os
+import random
 import signal
 import sys
 
 import jax
 import numpy as np
 
-from jswarm import build, run
+from jswarm import build, ranks, run
 from jswarm.checkpoint import Checkpoints
 from jswarm.default_config import get_config
 from tests import fakes
 
+POINTS = ("ask:", "stop:", "raise:", "save:")
+WRITES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate")
 SMALL = {
     "task.kind": "custom", "search.graphs": 3, "search.assignments": 4,
     "search.iterations": 5, "log.progress": False, "log.tensorboard": False,
@@ -36,7 +44,7 @@ class _Bomb(dict):
 
 
 def _arm(made, point):
-  """The plan, set to be killed at its N-th `ask`, or inside its N-th save."""
+  """The plan, set to be harmed at this point."""
   where, count = point.split(":")
   seen = [0]
 
@@ -53,22 +61,59 @@ def _arm(made, point):
 
   def ask(requests):
     if count_down():
-      os.kill(os.getpid(), signal.SIGKILL)
+      if where == "raise":
+        raise ArithmeticError("the device is on fire")
+      os.kill(os.getpid(), signal.SIGSTOP if where == "stop" else signal.SIGKILL)
     return inner(requests)
 
   import dataclasses
   return dataclasses.replace(made, experts=made.experts._replace(ask=ask))
 
 
+def end(workdir):
+  """Everything a run leaves: results, history, scores, and the whole state."""
+  results = json.loads((workdir / "results.json").read_text())
+  results.pop("timing")
+  state = np.load(workdir / "state.npz")
+  files = {str(p.relative_to(workdir)): p.read_bytes()
+           for p in [workdir / "metrics.jsonl", *(workdir / "evals").iterdir()]}
+  return results, {k: state[k].tobytes() for k in state.files}, files
+
+
+def noisy(examples, replies):
+  return [x + random.SystemRandom().random()
+          for x in fakes.mean_of_numbers(examples, replies)]
+
+
+def _tell(workdir):
+  """Python's writes in the workdir from now on, on stderr."""
+  def hook(event, args):
+    opened = event == "open" and (args[2] or 0) & (os.O_WRONLY | os.O_RDWR)
+    if (opened or event in WRITES) and str(args[0]).startswith(workdir):
+      os.write(2, f"wrote: {event} {args[0]}\n".encode())
+  sys.addaudithook(hook)
+
+
+def _join(port, count, rank, changes):
+  config = build.override(get_config(), changes)
+  ranks.initialize(f"127.0.0.1:{port}", int(count), int(rank), build.processes(config))
+
+
 def main(workdir, *arguments):
-  points = [a for a in arguments if a.startswith(("ask:", "save:"))]
-  changes = [a.split("=", 1) for a in arguments if a not in points]
-  made = plan({k: ast.literal_eval(v) for k, v in changes})
+  points = [a for a in arguments if a.startswith(POINTS)]
+  fields = [a.split("=", 1) for a in arguments if "=" in a]
+  changes = {k: ast.literal_eval(v) for k, v in fields}
+  for joined in (a for a in arguments if a.startswith("join:")):
+    _join(*joined.split(":")[1:], changes)
+  if "tell" in arguments:
+    _tell(workdir)
+  made = plan(changes, **({"utility": noisy} if "noisy" in arguments else {}))
   for point in points:
     made = _arm(made, point)
   result = run.run(made, workdir)
-  leaves = jax.tree.leaves(result.state)
-  np.savez(os.path.join(workdir, "state.npz"), *map(np.asarray, leaves))
+  leaves = map(np.asarray, jax.tree.leaves(result.state))
+  if ranks.is_writer():
+    np.savez(os.path.join(workdir, "state.npz"), *leaves)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "jswarm"
 MODEL_WING = {"decoder", "layers", "lora", "attention", "sampling", "generate", "hf",
               "hf_config", "hf_export", "peft", "tensor_files", "gguf", "gguf_file",
               "gguf_config", "gguf_tokenizer", "text", "experts", "engine"}
-SEARCH_WING = ["graphs", "dag", "topologies", "messages", "memo", "utility",
+SEARCH_WING = ["racing", "dag_cache", "store", "graphs", "dag", "topologies", "messages", "memo", "utility",
                "contribution", "pso", "motion", "state", "swarm", "run", "system",
                "checkpoint", "metrics", "stats"]
 ON_DEVICE = ["decoder", "layers", "lora", "architecture", "attention", "sampling", "generate", "graphs", "dag", "pso",

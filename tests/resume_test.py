@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 
-import numpy as np
 import pytest
+
+from tests.fake_run import end
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -19,27 +20,17 @@ def _run(workdir, *arguments):
       capture_output=True, text=True, timeout=300)
 
 
-def _end(workdir):
-  """Everything a run leaves: results, history, scores, and the whole state."""
-  results = json.loads((workdir / "results.json").read_text())
-  results.pop("timing")
-  state = np.load(workdir / "state.npz")
-  files = {str(p.relative_to(workdir)): p.read_bytes()
-           for p in [workdir / "metrics.jsonl", *(workdir / "evals").iterdir()]}
-  return results, {k: state[k].tobytes() for k in state.files}, files
-
-
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
   workdir = tmp_path_factory.mktemp("unbroken")
   done = _run(workdir)
   assert done.returncode == 0, done.stderr
-  return _end(workdir)
+  return end(workdir)
 
 
 def test_the_same_command_twice_gives_the_same_results(unbroken, tmp_path):
   assert _run(tmp_path).returncode == 0
-  assert _end(tmp_path) == unbroken
+  assert end(tmp_path) == unbroken
 
 
 # Inside the first save, inside a later one, and inside evaluations: of the experts
@@ -54,7 +45,7 @@ def test_a_killed_run_resumes_to_the_same_bits(unbroken, tmp_path, points):
     assert not (tmp_path / "results.json").exists()
   done = _run(tmp_path)
   assert done.returncode == 0, done.stderr
-  assert _end(tmp_path) == unbroken
+  assert end(tmp_path) == unbroken
 
 
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(unbroken, tmp_path):
@@ -66,14 +57,14 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(unbroken, tmp_
   done = _run(tmp_path)
   assert done.returncode == 0, done.stderr
   assert "trying the one before" in done.stderr
-  assert _end(tmp_path) == unbroken
+  assert end(tmp_path) == unbroken
 
 
 def test_a_finished_run_continues_when_it_is_given_more_iterations(unbroken, tmp_path):
   assert _run(tmp_path, "search.iterations=2").returncode == 0
   assert json.loads((tmp_path / "results.json").read_text())["iterations"] == 2
   assert _run(tmp_path).returncode == 0
-  assert _end(tmp_path) == unbroken
+  assert end(tmp_path) == unbroken
 
 
 def test_a_workdir_of_another_configuration_is_refused_with_the_difference(tmp_path):
@@ -87,8 +78,8 @@ def test_a_workdir_of_another_configuration_is_refused_with_the_difference(tmp_p
 
 
 def test_a_second_process_in_the_workdir_is_refused(tmp_path):
-  from jswarm import run
-  held = run.lock(tmp_path)
+  from jswarm import workdir
+  held = workdir.lock(tmp_path)
   other = _run(tmp_path)
   assert other.returncode != 0 and "is in use by process" in other.stderr
   held.close()

@@ -33,20 +33,53 @@ def _prompts(draw):
           for i, (n, owner) in enumerate(sizes)]
 
 
-@given(_prompts(), st.sampled_from([128, 256, 512]))
-@settings(max_examples=60, deadline=None)
-def test_packs_hold_every_prompt_once_and_blocks_of_one_expert(prompts, most):
-  packs = [schedule.lay(prompts, m) for m in schedule.divide(prompts, most)]
+@given(_prompts(), st.sampled_from([128, 256, 512]), st.sampled_from([0, 16, 32]))
+@settings(max_examples=80, deadline=None)
+def test_packs_hold_every_prompt_once_and_blocks_of_one_expert(prompts, most, prefix):
+  prompts = [p._replace(tokens=[1000] * prefix + list(p.tokens)) for p in prompts]
+  packs = [schedule.lay(prompts, m, prefix) for m in schedule.divide(prompts, most, prefix)]
   assert sorted(i for p in packs for i in p.members) == list(range(len(prompts)))
   for pack in packs:
     assert len(pack.tokens) <= most and len(pack.tokens) % 128 == 0
+    covered = np.zeros(len(pack.tokens), int)
     for row, i in enumerate(pack.members):
-      where = slice(pack.begin[row], pack.begin[row] + pack.length[row])
-      assert pack.tokens[where].tolist() == prompts[i].tokens
-      assert pack.positions[where].tolist() == list(range(len(prompts[i].tokens)))
+      own = len(prompts[i].tokens) - prefix
+      where = slice(pack.begin[row], pack.begin[row] + own)
+      assert pack.length[row] == len(prompts[i].tokens)
+      assert pack.tokens[where].tolist() == prompts[i].tokens[prefix:]
+      assert pack.positions[where].tolist() == list(range(prefix, prefix + own))
+      root = slice(pack.root[row], pack.root[row] + prefix)
+      assert pack.tokens[root].tolist() == prompts[i].tokens[:prefix]
+      assert pack.positions[root].tolist() == list(range(prefix))
       blocks = np.arange(where.start, where.stop) // schedule.TOKEN_BLOCK
       assert set(pack.owners[blocks]) == {prompts[i].owner}
-    assert (pack.positions >= 0).sum() == pack.length.sum()
+      assert set(pack.roots[blocks]) == {pack.root[row]}
+      covered[where] += 1
+      covered[root] = 1
+    assert covered.max() == 1 and ((pack.positions >= 0) == (covered == 1)).all()
+
+
+def test_a_prefix_is_shared_where_enough_prompts_have_it():
+  make = lambda n, owner, tail: Prompt(0, owner, [7] * n + tail, 4, 0)
+  many = [make(40, 0, [i, i]) for i in range(4)]
+  assert schedule.shared_prefix(many) == 32
+  assert schedule.shared_prefix(many + [make(20, 0, [1])]) == 16
+  assert schedule.shared_prefix(many + [make(3, 0, [1])]) == 0
+  assert schedule.shared_prefix([make(40, i, [i]) for i in range(4)]) == 0
+  assert schedule.shared_prefix([make(16, 0, [])] * 5) == 0  # something must be left
+
+
+@pytest.mark.parametrize("form", ["grouped", "masked"])
+def test_prompts_that_share_a_prefix_say_what_each_says_alone(form):
+  group = tiny.lora_group(2)
+  head = "some words that come first in every prompt, long enough: "
+  requests = [Request(i % 2, head + " ".join(WORDS[i % 4:i % 4 + 1 + i % 9]), 8)
+              for i in range(18)]
+  engine.reset_statistics()
+  together = _said(group, requests, form=form, rows=32)
+  assert engine.statistics()["shared_tokens"] >= 32 * 14
+  assert together == [_said(group, [r], form=form)[0] for r in requests]
+  assert len(set(together)) > 2
 
 
 @given(_prompts(), st.sampled_from([(8, 1), (8, 2), (16, 4)]), st.integers(0, 5))
