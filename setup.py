@@ -37,6 +37,7 @@ setup(
     extras_require={
         "cuda12": ["jax[cuda12]>=0.10.2"],
         "tpu": ["jax[tpu]>=0.10.2"],
+        "benchmark": ["evosax>=0.3", "torch", "peft"],  # peers, each optional
         "test": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6.100", "networkx>=3"],
     },
 )

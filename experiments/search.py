@@ -2,15 +2,20 @@
 
   python -m experiments.search --config=configs/quickstart.py --workdir=runs/quickstart
 
-In several processes: see docs/devices.md.
+In several processes: see docs/devices.md. --profile=FOLDER writes a trace of the run
+that ui.perfetto.dev opens: best with --config.search.iterations=1.
 """
 
+import contextlib
+
 from absl import flags
+import jax
 
 from jswarm import build, cli, ranks, report, run
 
 _CONFIG = cli.define_config()
 cli.define_processes()
+_PROFILE = flags.DEFINE_string("profile", "", "Folder of a trace for Perfetto.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made or continued.")
 
 
@@ -22,7 +27,10 @@ def main(argv):
   progress = cli.Progress(disable=not (config.log.progress and ranks.is_writer()))
   plan = build.plan(config, progress=progress)
   progress.expect(cli.planned_calls(plan))
-  result = run.run(plan, _WORKDIR.value)
+  profile = (jax.profiler.trace(_PROFILE.value, create_perfetto_trace=True)
+             if _PROFILE.value else contextlib.nullcontext())
+  with profile:
+    result = run.run(plan, _WORKDIR.value)
   progress.close()
   if not ranks.is_writer():
     return

@@ -9,30 +9,37 @@ that can belong to its own sequences.
 """
 
 from functools import partial
-from typing import NamedTuple
 
+from flax import struct
 import jax
 import jax.numpy as jnp
 
 _MASKED = -1e30  # finite: a row without any visible key gives a mean, never NaN
 _QUERY_BLOCK = 256  # queries at a time: bounds the scores to [B, H, 256, S]
+_GROUP = 4  # blocks of a pack at a time on CPU
+_REACHES = (0, 128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
 _FEW = 8  # queries a K/V head: a decode step, not a prefill
 SPAN_BLOCK = 128  # queries of a pack at a time; the length of a pack is a multiple
 TOKEN_BLOCK = 32  # the same on CPU, where fewer masked keys are worth more than large
 #                   products; and tokens of a pack that have one expert
 
 
-class Spans(NamedTuple):
+@struct.dataclass
+class Spans:
   """Which keys each block of a pack's queries reads: `spans` makes it.
 
   With n blocks of q queries, each of which reads the s keys that end where it ends, and
-  before them the P keys of a shared prefix.
+  before them the P keys of a shared prefix. `far` [n / 4] says for four blocks which of
+  the `reaches` is as far back as any of their queries sees.
   """
 
   keys: jax.Array  # int32 [n, P + s], index of the key in the pack
   q_positions: jax.Array  # int32 [n, q]
   k_positions: jax.Array  # int32 [n, P + s]
   seen: jax.Array  # bool [n, q, P + s], of one sequence, or of its prefix
+  far: jax.Array  # int32 [n / 4]
+  prefix: int = struct.field(pytree_node=False)
+  reaches: tuple[int, ...] = struct.field(pytree_node=False)
 
 
 def spans(positions, reach: int, roots=None, prefix: int = 0) -> Spans:
@@ -60,7 +67,15 @@ def spans(positions, reach: int, roots=None, prefix: int = 0) -> Spans:
     keys = jnp.concatenate([shared, keys], axis=1)
     k_positions = jnp.concatenate([positions[shared], k_positions], axis=1)
     seen = jnp.concatenate([others, seen], axis=2)
-  return Spans(keys, positions[blocks], k_positions, seen)
+  reaches = tuple(r for r in _REACHES if r < reach) + (reach,)
+  # What follows a prefix begins P tokens behind its start.
+  begins = starts + jnp.where(jnp.repeat(roots, TOKEN_BLOCK) == starts, 0, prefix) if (
+    prefix) else starts
+  back = blocks[:, 0] - jnp.min(jnp.minimum(begins[blocks], blocks[:, :1]), axis=1)
+  back = jnp.max(back.reshape(-1, _GROUP), axis=1) if len(blocks) % _GROUP == 0 else back
+  far = jnp.sum(back[:, None] > jnp.array(reaches[:-1] or (0,), jnp.int32)[None], axis=1)
+  return Spans(keys, positions[blocks], k_positions, seen, far.astype(jnp.int32), prefix,
+               reaches)
 
 
 def softcap(x, cap):
@@ -94,11 +109,37 @@ def visible(q_positions, k_positions, window):
 def attend_spans(config, q, k, v, where, window):
   """Attention inside the sequences of a pack: q[1, T, H, h], k, v [1, K, T, h]."""
   blocks = q.reshape(*where.q_positions.shape, *q.shape[2:])
-  # Blocks become rows of a batch, each with its own copy of the keys that it reads.
-  near = lambda x: jnp.take(x[0], where.keys, axis=1).swapaxes(0, 1)  # [n, K, s, h]
-  out = _attend(config, blocks, near(k), near(v), where.q_positions,
-                where.k_positions, window, where.seen)
+
+  def some(q, keys, q_positions, k_positions, seen):
+    # Blocks become rows of a batch, each with its own copy of the keys that it reads.
+    near = lambda x: jnp.take(x[0], keys, axis=1).swapaxes(0, 1)  # [n, K, s, h]
+    return _attend(config, q, near(k), near(v), q_positions, k_positions, window, seen)
+
+  rows = (blocks, where.keys, where.q_positions, where.k_positions, where.seen)
+  if jax.default_backend() == "cpu" and len(blocks) % _GROUP == 0:
+    out = _by_reach(some, rows, where)
+  else:
+    out = some(*rows)
   return out.reshape(1, q.shape[1], -1)
+
+
+def _by_reach(some, rows, where):
+  """A few blocks at a time, which stay in the processor's cache, no further back than
+  they see: two to five times faster on CPU than all blocks at once."""
+  prefix, reaches = where.prefix, where.reaches
+
+  def nearer(x, reach):  # [..., P + reaches[-1] + q] without the far keys
+    return jnp.concatenate(
+      [x[..., :prefix], x[..., prefix + reaches[-1] - reach:]], axis=-1)
+
+  def branch(reach):
+    return lambda q, keys, q_positions, k_positions, seen: some(
+      q, nearer(keys, reach), q_positions, nearer(k_positions, reach),
+      nearer(seen, reach))
+
+  one = lambda xs: jax.lax.switch(xs[0], [branch(r) for r in reaches], *xs[1])
+  grouped = jax.tree.map(lambda x: x.reshape(-1, _GROUP, *x.shape[1:]), rows)
+  return jax.lax.map(one, (where.far, grouped))
 
 
 def attend(config, q, k, v, q_positions, k_positions, window):
@@ -136,10 +177,11 @@ def _attend(config, q, k, v, q_positions, k_positions, window, same=None):
   q = q.reshape(rows, tokens, kv_heads, groups, size).transpose(0, 2, 3, 1, 4)
   scores = _scores(q.reshape(rows, kv_heads, groups * tokens, size), k)
   scores = scores.reshape(rows, kv_heads, groups, tokens, -1)
-  scores = softcap(scores * config.query_scale, config.attn_softcap)
   seen = visible(q_positions, k_positions, window)
   seen = seen if same is None else seen & same
-  scores = jnp.where(seen[:, None, None], scores, _MASKED)
+  # Added, not selected: the mask is read once for all heads, and XLA fuses a sum.
+  mask = jnp.where(seen, 0.0, _MASKED)[:, None, None]
+  scores = softcap(scores * config.query_scale, config.attn_softcap) + mask
   weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, -1, keepdims=True)))
   total = jnp.sum(weights, axis=-1)[..., None]
   weights = weights.reshape(rows, kv_heads, groups * tokens, -1).astype(v.dtype)

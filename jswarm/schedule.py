@@ -14,6 +14,7 @@ import numpy as np
 from jswarm.attention import SPAN_BLOCK, TOKEN_BLOCK
 
 ROW = 16  # tokens of a pack for each of its R rows
+_LONG = 512  # prompts beyond have lanes of their own, for 2, 4 ... times as many tokens
 _PREFIXES = (16, 32, 64, 128, 256, 512)
 REFILL = 4  # a quarter of the lanes is free: time for the next prompts
 LANES = (1, 8, 32, 64, 128, 256, 512)
@@ -89,11 +90,14 @@ def shared_prefix(prompts: Sequence[Prompt]) -> int:
 def divide(prompts: Sequence[Prompt], most: int, prefix: int = 0) -> list[list[int]]:
   """Prompts for each of several packs of at most `most` tokens, blocks included.
 
-  Experts stay together, since each begins a block of its own; gaps are filled by the
-  first prompt that fits. A prompt longer than `most` has a pack of its own.
+  Prompts of like length stay together, since attention reaches as far back as the
+  longest of a pack needs, and among them experts, since each begins a block of its own;
+  gaps are filled by the first prompt that fits. A prompt longer than `most` has a pack
+  of its own.
   """
-  order = sorted(range(len(prompts)),
-                 key=lambda i: (prompts[i].owner, -len(prompts[i].tokens), i))
+  order = sorted(range(len(prompts)), key=lambda i: (
+    -size_of(len(prompts[i].tokens), SPAN_BLOCK), prompts[i].owner,
+    -len(prompts[i].tokens), i))
   packs = []
   while order:
     chosen, used, owners = [], 0, set()
@@ -148,6 +152,14 @@ def blank_pack(size: int) -> Pack:
   blocks, rows = size // TOKEN_BLOCK, size // ROW
   return Pack(zeros(size), np.full(size, -1, np.int32), zeros(blocks), zeros(blocks),
               zeros(rows), zeros(rows), zeros(rows), [])
+
+
+def by_length(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
+  """Prompts that share lanes, longest first: a lane has slots for the longest of them."""
+  classes: dict[int, list[Prompt]] = {}
+  for prompt in prompts:
+    classes.setdefault(doubled(len(prompt.tokens), _LONG), []).append(prompt)
+  return [classes[size] for size in sorted(classes, reverse=True)]
 
 
 class Desk:

@@ -8,6 +8,7 @@ half the lanes and half the pack from then on, and no prompt is lost.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+import functools
 import time
 
 from absl import logging
@@ -57,8 +58,11 @@ class Server:
     feed, taken = filter(None, iter(feed)), []  # a portion may hold nothing new
     while more := _unsaid(taken, said) or list(next(feed, ())):
       taken += [p for p in more if p.index not in {q.index for q in taken}]
+      *long, short = schedule.by_length(more)
       try:
-        self._stream(weights, more, feed, taken, limit, said)
+        for prompts in long:
+          self._stream(weights, prompts, iter(()), taken, limit, said)
+        self._stream(weights, short, feed, taken, limit, said)
       except jax.errors.JaxRuntimeError as error:
         self._halve(error)
     self._statistics.rows += len(taken)
@@ -140,8 +144,10 @@ class Server:
 
   def _prefill(self, weights, desks, each, lanes, prefix):
     size = max(len(pack.tokens) for pack, _ in filter(None, each))
-    reach = schedule.doubled(
-      max(int(pack.length.max()) for pack, _ in filter(None, each)), schedule.SPAN_BLOCK)
+    longest = max(int(pack.length.max()) for pack, _ in filter(None, each))
+    reach = size  # on CPU every block finds its own, so that packs share a program
+    if self._desks.platform != "cpu":
+      reach = schedule.size_of(longest, schedule.SPAN_BLOCK)
     lane_count = len(desks[0].holder)
     rows = [schedule.row(entry, size, lane_count) for entry in each]
     for row in rows:
@@ -177,6 +183,7 @@ class Server:
 
   def _harvest(self, desks, lanes, said):
     active, tokens = (self._desks.fetch(x) for x in (lanes.active, lanes.said))
+    self._statistics.gathered_bytes += lanes.active.nbytes + lanes.said.nbytes
     for desk, going, words in zip(desks, active, tokens):
       for lane in desk.held:
         if not going[lane]:
@@ -223,26 +230,11 @@ class Server:
     return self._programs[key]
 
   def _spread(self, kind, weights, lanes, *facts):
-    decoder, sampling = self._decoder, self._sampling
     eager, whole = self._desks.one_by_one, jax.sharding.PartitionSpec()
     specs = self._lane_specs(self._one(lanes))
-    if kind == "grow":
-      return self._desks.each(lambda lanes: lanes_lib.grow(lanes, facts[0]), 0,
-                              compiled=not eager, specs=(specs,), out=specs)
-    if kind == "take":
-      return self._desks.each(lambda lanes, index: lanes_lib.take(lanes, index), 0,
-                              compiled=not eager, specs=(specs, whole), out=specs)
-    if kind == "prefill":
-      def run(params, adapters, stops, lanes, owners, row):
-        return prefill(decoder, params, adapters, owners, lanes, row, stops,
-                       sampling=sampling, reach=facts[0], prefix=facts[1])
-    else:
-      def run(params, adapters, stops, lanes, owners, fewest):
-        adapters, mix = _owned(adapters, owners, loop=True)
-        if kind == "leap":
-          return speculate.decode(decoder, params, adapters, mix, lanes, stops, fewest)
-        return lanes_lib.decode(decoder, params, adapters, mix, lanes, stops, fewest,
-                                sampling=sampling)
+    run = _function(kind, self._decoder, self._sampling, *facts)
+    if kind in ("grow", "take"):
+      return self._desks.each(run, 0, compiled=not eager, specs=(specs, whole), out=specs)
     split = self._desks.tensor > 1
     params = self._one(weights.params) if weights.desks else weights.params
     inside = (*(parallel.tensor_specs(x) if split else None
@@ -256,6 +248,28 @@ class Server:
     if self._desks.single:
       return tree
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), tree)
+
+
+@functools.lru_cache(maxsize=256)  # the same function in every engine: one compilation
+def _function(kind, decoder, sampling, *facts):
+  """What a desk runs, as a function of arrays alone."""
+  if kind == "grow":
+    return lambda lanes: lanes_lib.grow(lanes, facts[0])
+  if kind == "take":
+    return lambda lanes, index: lanes_lib.take(lanes, index)
+  if kind == "prefill":
+    return lambda params, adapters, stops, lanes, owners, row: prefill(
+      decoder, params, adapters, owners, lanes, row, stops, sampling=sampling,
+      reach=facts[0], prefix=facts[1])
+
+  def run(params, adapters, stops, lanes, owners, fewest):
+    adapters, mix = _owned(adapters, owners, loop=True)
+    if kind == "leap":
+      return speculate.decode(decoder, params, adapters, mix, lanes, stops, fewest)
+    return lanes_lib.decode(decoder, params, adapters, mix, lanes, stops, fewest,
+                            sampling=sampling)
+
+  return run
 
 
 def prefill(decoder: Decoder, params, adapters, owners, lanes, row, stops, *,

@@ -14,6 +14,7 @@ class Statistics:
     new_tokens: kept; decode_slots: lanes x steps computed. decode_steps: of a desk.
     prefill_seconds, decode_seconds, text_seconds: device twice, tokenizers.
     programs: shapes that were compiled. halved: times that memory ran out.
+    gathered_bytes: fetched from the devices: tokens and flags.
   """
 
   rows: int = 0
@@ -28,6 +29,7 @@ class Statistics:
   decode_seconds: float = 0.0
   text_seconds: float = 0.0
   halved: int = 0
+  gathered_bytes: int = 0
   programs: set = dataclasses.field(default_factory=set)
 
   def summary(self) -> dict[str, float]:

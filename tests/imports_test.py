@@ -10,12 +10,16 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parent.parent / "jswarm"
 MODEL_WING = {"decoder", "layers", "lora", "attention", "sampling", "generate", "hf",
               "hf_config", "hf_export", "peft", "tensor_files", "gguf", "gguf_file",
-              "gguf_config", "gguf_tokenizer", "text", "experts", "engine"}
-SEARCH_WING = ["racing", "dag_cache", "store", "graphs", "dag", "topologies", "messages", "memo", "utility",
+              "gguf_config", "gguf_tokenizer", "text", "experts", "engine", "group",
+              "weights", "serve", "schedule", "lanes", "speculate", "forms", "quantize",
+              "parallel"}
+SEARCH_WING = ["racing", "dag_cache", "store", "ranks", "watchdog", "workdir", "graphs",
+               "dag", "topologies", "messages", "memo", "utility",
                "contribution", "pso", "motion", "state", "swarm", "run", "system",
                "checkpoint", "metrics", "stats"]
-ON_DEVICE = ["decoder", "layers", "lora", "architecture", "attention", "sampling", "generate", "graphs", "dag", "pso",
-             "motion", "contribution"]
+ON_DEVICE = ["decoder", "layers", "lora", "architecture", "attention", "sampling", "generate",
+             "lanes", "speculate", "serve", "parallel", "forms", "quantize", "graphs",
+             "dag", "pso", "motion", "contribution"]
 
 
 def _imports(path):

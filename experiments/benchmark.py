@@ -1,0 +1,50 @@
+"""Measures the parts of a search beside what others offer for the same job.
+
+  python -m experiments.benchmark --suite=generate,experts --out=runs/benchmark
+  python -m experiments.benchmark --suite=all --small
+
+Writes benchmark.json and benchmark.md below --out after every suite. --small tries the
+suites themselves in a minute, on a toy model. Full sizes: minutes to an hour a suite on
+two cores; leave the machine alone meanwhile.
+"""
+
+from absl import flags, logging
+
+from jswarm import cli
+from jswarm.benchmarks import SUITES, chosen, report
+from jswarm.benchmarks.harness import Options
+
+_SUITE = flags.DEFINE_list("suite", None, f"all, or some of {', '.join(SUITES)}.")
+_OUT = flags.DEFINE_string("out", "runs/benchmark", "Folder of the results.")
+_REPEATS = flags.DEFINE_integer("repeats", 5, "Rounds of a case after its warm-up.", 1)
+_SECONDS = flags.DEFINE_float(
+  "seconds", 600.0, "A case begins no further round after so long, but has two.", 0.0)
+_SMALL = flags.DEFINE_bool("small", False, "Toy sizes and a toy model.")
+_DTYPE = flags.DEFINE_list("dtype", ["float32", "bfloat16"], "Of the weights.")
+_BATCH = flags.DEFINE_list("batch", ["1", "8", "32", "64"], "Rows of generate.")
+_MODEL = flags.DEFINE_string("model", "models/smollm2-135m-instruct",
+                             "Folder; see experiments.download_model.")
+_DATA = flags.DEFINE_string("data", "data/eval/gsm8k.json",
+                            "Published GSM8K; self-made sums where it is missing.")
+_DEV = flags.DEFINE_integer("dev", 4, "D, questions of a search.", 1)
+_PROFILE = flags.DEFINE_string(
+  "profile", "", "Folder of a trace of one more run of ours, for Perfetto.")
+
+
+def main(argv):
+  if argv[1:]:
+    raise ValueError(f"unexpected arguments {argv[1:]}; all settings are flags.")
+  logging.set_verbosity(logging.INFO)
+  options = Options(
+    repeats=_REPEATS.value, seconds=_SECONDS.value, small=_SMALL.value,
+    dtypes=tuple(_DTYPE.value), batches=tuple(map(int, _BATCH.value)),
+    model=_MODEL.value, data=_DATA.value, dev=_DEV.value, profile=_PROFILE.value)
+  records, text = [], ""
+  for name in chosen(_SUITE.value):
+    records += SUITES[name](options)
+    text = report.write(_OUT.value, records, options)
+  print(text)
+
+
+if __name__ == "__main__":
+  cli.launch(main, "suite")

@@ -1,0 +1,122 @@
+"""What the suites work on: a model, pools on it, prompts of exact lengths.
+
+    model folder, or a toy -> Base -> Pool -> Experts
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jswarm import build, engine, english_skills, hf, lora, text
+from jswarm import experts as experts_lib
+from jswarm.architecture import DecoderConfig, PROJECTIONS, projection_shapes
+from jswarm.decoder import make_decoder
+from jswarm.default_config import get_config
+from jswarm.types import Experts, PyTree
+
+TOY = DecoderConfig(vocab=259, width=32, layers=2, heads=4, kv_heads=2, head_dim=8,
+                    hidden=48, max_positions=4096)
+ALL_PROJECTIONS = tuple(PROJECTIONS)
+
+
+class Base(NamedTuple):
+  """A model whose replies never stop before their limit, so that work is equal."""
+
+  config: DecoderConfig
+  tokenizer: Any
+  params: PyTree  # layers stacked
+
+
+def load(model: str, dtype: str, small: bool) -> Base:
+  """The model in a folder, or the toy: random, with the byte tokenizer."""
+  if small:
+    return Base(TOY, text.ByteTokenizer(), _toy_params(dtype))
+  config, params = hf.load_base(model, build.DTYPES[dtype])
+  return Base(config, text.load_tokenizer(model), params)
+
+
+@functools.cache
+def _toy_params(dtype):
+  # Larger than usual initial weights, so that replies differ.
+  draw = jax.jit(lambda key: jax.tree.map(lambda x: 4 * x, make_decoder(TOY).init(key)))
+  return jax.tree.map(lambda x: x.astype(build.DTYPES[dtype]), draw(jax.random.key(0)))
+
+
+def export(base: Base, folder: str) -> str:
+  """A folder that transformers loads: the same weights, without a stop token."""
+  hf.save_base(folder, base.config, base.params)
+  return folder
+
+
+def adapters(config: DecoderConfig, count: int, rank: int, names: Sequence[str],
+             seed: int = 1) -> PyTree:
+  """Random experts {"q": {"A": [E, L, D, r], "B": [E, L, r, n]}, ...}, float32."""
+  rng, shapes = np.random.default_rng(seed), projection_shapes(config)
+  draw = lambda scale, *shape: jnp.asarray(
+    rng.standard_normal(shape, np.float32) * np.float32(scale))
+  return {name: {"A": draw(shapes[name][0]**-0.5, count, config.layers, shapes[name][0],
+                           rank),
+                 "B": draw(0.03, count, config.layers, rank, shapes[name][1])}
+          for name in sorted(names)}
+
+
+def lora_pool(base: Base, particles: PyTree) -> experts_lib.Pool:
+  """Experts on one base."""
+  count = len(jax.tree.leaves(particles)[0])
+  specs = tuple(experts_lib.Spec(name=f"expert{i}", base="base", adapter=f"{i}")
+                for i in range(count))
+  group = experts_lib.Group("lora", specs, tuple(range(count)), base.config,
+                            base.tokenizer, (), base.params, particles)
+  return experts_lib.Pool(tuple(spec.name for spec in specs), (group,))
+
+
+def full_pool(base: Base, params: PyTree | None = None) -> experts_lib.Pool:
+  """The base alone, or another model of its kind, as the only expert."""
+  spec = experts_lib.Spec(name="alone", base="base")
+  particles = jax.tree.map(lambda x: x[None], base.params if params is None else params)
+  group = experts_lib.Group("full", (spec,), (0,), base.config, base.tokenizer, (),
+                            None, particles)
+  return experts_lib.Pool((spec.name,), (group,))
+
+
+def merged(base: Base, particles: PyTree, expert: int) -> PyTree:
+  """The params of one expert with its adapter merged into them."""
+  return lora.merge(base.params, jax.tree.map(lambda x: x[expert], particles))
+
+
+def serve(pool: experts_lib.Pool, changes: Mapping[str, Any]) -> Experts:
+  """The pool behind the engine; `changes` as {"engine.rows": 8, ...}."""
+  config = build.override(get_config(), changes)
+  return engine.make_experts(pool, build.engine_settings(build.resolve(config)))
+
+
+def counted(run: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
+  """(what `run` gives, what the engine counted meanwhile)."""
+  engine.reset_statistics()
+  return run(), engine.statistics()
+
+
+def prompts(base: Base, lengths: Sequence[int], seed: int = 0) -> list[str]:
+  """Different texts of exactly so many tokens, as a request without chat has."""
+  stories = english_skills.questions("train", 4 * len(lengths), seed, ("arithmetic",))
+  told = " ".join(story["question"] for story in stories)
+  found: dict[str, int] = {}
+  for turn, length in enumerate(lengths):
+    found[_piece(base.tokenizer, told, 37 * turn, length, found)] = length
+  return list(found)
+
+
+def _piece(tokenizer, told, start, length, taken):
+  """A piece of `told`, from about `start` on, that is `length` tokens and not `taken`."""
+  added = len(text.encode(tokenizer, [""])[0])
+  for begin in range(start, start + len(told)):
+    rest = told[begin % len(told):] + told
+    piece = text.clip(tokenizer, rest[:8 * length], length - added)
+    if piece not in taken and len(text.encode(tokenizer, [piece])[0]) == length:
+      return piece
+  raise ValueError(f"no text of exactly {length} tokens was found; choose another length"
+                   " or model.")
