@@ -22,6 +22,7 @@ _SECONDS = flags.DEFINE_float(
 _SMALL = flags.DEFINE_bool("small", False, "Toy sizes and a toy model.")
 _DTYPE = flags.DEFINE_list("dtype", ["float32", "bfloat16"], "Of the weights.")
 _BATCH = flags.DEFINE_list("batch", ["1", "8", "32", "64"], "Rows of generate.")
+_ROWS = flags.DEFINE_list("rows", ["1", "5", "50"], "Rows of each of the experts.")
 _MODEL = flags.DEFINE_string("model", "models/smollm2-135m-instruct",
                              "Folder; see experiments.download_model.")
 _DATA = flags.DEFINE_string("data", "data/eval/gsm8k.json",
@@ -38,7 +39,7 @@ def main(argv):
   options = Options(
     repeats=_REPEATS.value, seconds=_SECONDS.value, small=_SMALL.value,
     dtypes=tuple(_DTYPE.value), batches=tuple(map(int, _BATCH.value)),
-    model=_MODEL.value, data=_DATA.value, dev=_DEV.value, profile=_PROFILE.value)
+    rows=tuple(map(int, _ROWS.value)), model=_MODEL.value, data=_DATA.value, dev=_DEV.value, profile=_PROFILE.value)
   records, text = [], ""
   for name in chosen(_SUITE.value):
     records += SUITES[name](options)

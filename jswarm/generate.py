@@ -1,10 +1,10 @@
 """Replies, on the device: tokens[B, T] -> tokens[B, M].
 
 One prefill of the prompts as a rectangle, then a `lax.while_loop` that stops when every
-row has stopped: `lanes.decode` on one batch, for training and for small jobs (`serve`
-keeps the lanes full). Every row has its own prompt length, limit, seed and mixture of experts, and
-what a row says does not depend on the rows beside it: padding is masked by position and
-noise is keyed by the row's seed.
+row has stopped: `lanes.decode` on one batch, for small jobs and as the reference for
+`serve`, which keeps the lanes full. Every row has its own prompt length, limit, seed and
+mixture of experts, and what a row says does not depend on the rows beside it: padding is
+masked by position and noise is keyed by the row's seed.
 """
 
 import functools

@@ -86,7 +86,8 @@ def _admit(rest, prompt, logits, lane, length, limit, seed, stops, *, sampling):
   put = lambda old, new: old.at[lane].set(new, mode="drop")
   return rest.replace(
     cache=rest.cache.replace(positions=put(rest.cache.positions, places)),
-    prompt=put(rest.prompt, prompt), token=put(rest.token, token), position=put(rest.position, length),
+    prompt=put(rest.prompt, prompt), token=put(rest.token, token),
+    position=put(rest.position, length),
     step=put(rest.step, jnp.ones_like(lane)), limit=put(rest.limit, limit),
     seed=put(rest.seed, seed), active=put(rest.active, kept & (limit > 1)),
     said=put(rest.said, said),
@@ -123,7 +124,8 @@ def admit(lanes: Lanes, pack: Cache, tokens, logits, lane, index, length, limit,
   file = lambda store, new: jax.tree.map(lambda s, p: _put(s, p, lane, index), store, new)
   k, v = file(lanes.cache.k, pack.k), file(lanes.cache.v, pack.v)
   rest = lanes.replace(cache=lanes.cache.replace(k=None, v=None))
-  rest = _admit(rest, jnp.take(tokens, index), logits, lane, length, limit, seed, stops, sampling=sampling)
+  rest = _admit(rest, jnp.take(tokens, index), logits, lane, length, limit, seed, stops,
+                sampling=sampling)
   return rest.replace(cache=rest.cache.replace(k=k, v=v))
 
 
@@ -178,7 +180,8 @@ def take(lanes: Lanes, index) -> Lanes:
     k=layers(lanes.cache.k), v=layers(lanes.cache.v),
     positions=jnp.where(there[:, None], pick(lanes.cache.positions), -1))
   return Lanes(
-    cache=cache, prompt=pick(lanes.prompt), token=pick(lanes.token), position=pick(lanes.position),
+    cache=cache, prompt=pick(lanes.prompt), token=pick(lanes.token),
+    position=pick(lanes.position),
     step=pick(lanes.step), limit=pick(lanes.limit), seed=pick(lanes.seed),
     active=pick(lanes.active) & there, said=pick(lanes.said), steps=lanes.steps)
 

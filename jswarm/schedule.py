@@ -128,7 +128,7 @@ def lay(prompts: Sequence[Prompt], members: Sequence[int], prefix: int = 0) -> P
       cursor += prefix
     runs[-1][2].append((row, cursor))
     cursor += len(prompts[i].tokens) - prefix
-  pack = blank_pack(doubled(max(cursor, ROW * len(members)), SPAN_BLOCK))
+  pack = blank_pack(size_of(max(cursor, ROW * len(members)), SPAN_BLOCK))
   for owner, root, rows in runs:
     blocks = slice(root // TOKEN_BLOCK, None)  # the next run takes its own over
     pack.owners[blocks], pack.roots[blocks] = owner, root
@@ -235,10 +235,12 @@ class Desk:
 
 
 def deal(prompts, count, owners=()):
-  """Prompts for each desk, in turn; where desks have owners, to a desk of its expert."""
+  """Prompts for each desk: equally many, of few experts; where desks have owners, each
+  to a desk of its expert."""
   order = sorted(prompts, key=lambda p: (p.owner, -len(p.tokens), p.index))
   if not owners:
-    return [order[d::count] for d in range(count)]
+    cuts = [d * len(order) // count for d in range(count + 1)]
+    return [order[a:b] for a, b in zip(cuts, cuts[1:])]
   dealt = [[] for _ in range(count)]
   turns = {o: itertools.cycle([d for d in range(count) if owners[d] == o])
            for o in set(owners)}

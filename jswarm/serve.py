@@ -80,7 +80,8 @@ class Server:
                     self._rows, self._pack)
 
   def _stream(self, weights, prompts, feed, taken, limit, said):
-    desks = [Desk(mine) for mine in schedule.deal(prompts, self._desks.count, weights.desks)]
+    desks = [Desk(mine)
+             for mine in schedule.deal(prompts, self._desks.count, weights.desks)]
     if self._leaps:  # leaps leave holes, see `speculate.decode`
       limit = 2 * limit + speculate.DRAFT + 1
     ring = _LEAST_RING if limit <= _LEAST_RING else -(-limit // 16) * 16
@@ -157,7 +158,7 @@ class Server:
       self._statistics.shared_tokens += int(row["length"].sum()) - computed
     owners = [row.pop("owners") for row in rows]
     call = self._program("prefill", weights, lanes, reach, prefix)
-    self._note("prefill", size, reach, prefix)
+    self._statistics.programs.add(("prefill", size, reach, prefix))
     return call(weights.params, weights.adapters, self._stops, lanes,
                 self._desks.split(self._mixture(weights, owners, schedule.TOKEN_BLOCK)),
                 self._desks.split(rows))
@@ -165,7 +166,7 @@ class Server:
   def _decode(self, weights, desks, lanes):
     began = time.perf_counter()
     count = len(desks[0].holder)
-    self._note("decode", count, *lanes.cache.positions.shape[-1:])
+    self._statistics.programs.add(("decode", count, lanes.cache.positions.shape[-1]))
     fewest = [schedule.fewest(desk, count, self._next_size(desks)) for desk in desks]
     owners = [desk.owners for desk in desks]
     few = count <= _FEW and not any(desk.left for desk in desks)
@@ -217,10 +218,6 @@ class Server:
     if weights.mix is None:
       return [np.asarray(o, np.int32) for o in owners]
     return [np.repeat(weights.mix[o], block, axis=0) for o in owners]
-
-  def _note(self, *shape):
-    if shape not in self._statistics.programs:
-      self._statistics.programs.add(shape)
 
   def _program(self, kind, weights, lanes, *facts):
     """The function `kind`, spread over the desks; jit keeps its shapes apart."""

@@ -183,8 +183,8 @@ def _scores(base, adapter, source, records):
       jax.tree.map(lambda *x: jnp.stack([jnp.asarray(y) for y in x]), adapter, zero))
   pool = engine.make_experts(
       experts.Pool(("expert", "base"), (group,)),
-      engine.Settings(rows=32, pack_tokens=2048, form="auto", speculate=False, int8=False, memo="",
-      devices=1, tensor=1,
+      engine.Settings(rows=32, pack_tokens=2048, form="auto", speculate=False,
+                      int8=False, memo="", devices=1, tensor=1,
                       max_prompt_tokens=0, space="factors",
                       sampling=Sampling(), seed=0))
   score = custom_utility(source.score or same_as_completion)

@@ -1,8 +1,9 @@
 """Notices that another process is dead, frozen or failing, and ends this one.
 
 A thread writes this process's sign of life into the store of `jax.distributed` and
-reads those of the others; a second one, which waits for nobody, judges. jax has heartbeats too; but they abort the process without
-a word on what it or the lost one were doing, and see no process that fails by itself.
+reads those of the others; a second one, which waits for nobody, judges. jax has
+heartbeats too; but they abort the process without a word on what it or the lost one were
+doing, and see no process that fails by itself.
 """
 
 from collections.abc import Callable, Iterable

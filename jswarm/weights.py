@@ -106,7 +106,8 @@ class Particles:
   def _adapter(self, particles, i):
     """Factors of one expert, without an expert axis."""
     if self.dense:
-      return experts_lib.dense_adapter(self.group.particles, np.asarray(particles["mix"][i]))
+      mix = np.asarray(particles["mix"][i])
+      return experts_lib.dense_adapter(self.group.particles, mix)
     return jax.tree.map(lambda x: x[i], particles)
 
   def _layout(self, params):
@@ -121,8 +122,9 @@ class Particles:
     if not self._int8:
       return params
     rounded = quantize.quantize(params)
+    probe = text.encode(self.group.tokenizer, [_PROBE], False)[0]
     error = quantize.logit_error(decoder_lib.make_decoder(self.group.config), params,
-                                 rounded, text.encode(self.group.tokenizer, [_PROBE], False)[0])
+                                 rounded, probe)
     logging.info("int8 base: log-probabilities move by %.4f on average, %.3f at most;"
                  " %.1f %% of the likeliest tokens stay.", error["mean"], error["max"],
                  100 * error["agree"])

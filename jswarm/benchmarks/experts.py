@@ -39,7 +39,7 @@ class _Load(NamedTuple):
 
 def _sizes(options):
   return (_Sizes(3, (2,), (8, 16), 3) if options.small
-          else _Sizes(10, (1, 5, 50), (64, 128), 32))
+          else _Sizes(10, options.rows, (64, 128), 32))
 
 
 def run(options: Options) -> list[Record]:

@@ -26,7 +26,7 @@ class Options:
     repeats: rounds of a case after its warm-up.
     seconds: a case begins no further round after so long, but has two in any case.
     small: toy sizes and a toy model, to try the benchmarks themselves.
-    dtypes: of the weights. batches: rows of `generate`.
+    dtypes: of the weights. batches: rows of `generate`; rows: of each expert.
     model: folder of the model; data: a published gsm8k.json, or self-made questions
       where there is no such file.
     dev: questions of a search; profile: folder of traces of our side, or empty.
@@ -37,6 +37,7 @@ class Options:
   small: bool = False
   dtypes: tuple[str, ...] = ("float32", "bfloat16")
   batches: tuple[int, ...] = (1, 8, 32, 64)
+  rows: tuple[int, ...] = (1, 5, 50)
   model: str = "models/smollm2-135m-instruct"
   data: str = ""
   dev: int = 4

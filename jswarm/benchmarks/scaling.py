@@ -24,7 +24,7 @@ def measure(devices: int) -> dict[str, float]:
     "JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"})
 
 
-def wave(devices: int, experts: int = 10, rows: int = 4, new: int = 8) -> dict:
+def wave(devices: int, experts: int = 10, rows: int = 64, new: int = 8) -> dict:
   """One wave of a toy pool: every expert answers `rows` prompts."""
   base = workload.load("", "float32", small=True)
   particles = workload.adapters(base.config, experts, 4, ("q", "v"))
