@@ -8,7 +8,7 @@
   merged   the base with one adapter added in: no extra work a token, one expert at a
            time. It pays where an expert owns enough rows to fill the lanes alone.
 
-docs/performance.md has the measurements behind the numbers below.
+The numbers below count operations; `experiments.benchmark --suite=experts` measures them.
 """
 
 from collections import Counter
