@@ -56,8 +56,13 @@ class Server:
     """
     said: dict[int, list[int]] = {}
     feed, taken = filter(None, iter(feed)), []  # a portion may hold nothing new
-    while more := _unsaid(taken, said) or list(next(feed, ())):
-      taken += [p for p in more if p.index not in {q.index for q in taken}]
+    while True:
+      more = _unsaid(taken, said)  # some, where memory ran out on the way
+      if not more:
+        more = list(next(feed, ()))
+        taken += more
+      if not more:
+        break
       *long, short = schedule.by_length(more)
       try:
         for prompts in long:
