@@ -53,8 +53,9 @@ class Checkpoints:
     """The newest step that rank 0 can read: (step, state, host); None if there is none.
 
     Args:
-      template: a pytree of arrays or `jax.ShapeDtypeStruct`s; Orbax casts to a
-        template's dtype without a word, so dtypes and shapes are checked here.
+      template: a pytree of arrays or `jax.ShapeDtypeStruct`s, whose sharding says
+        where a leaf goes (none: the first device). Orbax casts to a template's dtype
+        without a word, so dtypes and shapes are checked here.
 
     Raises:
       ValueError: checkpoints exist and none can be read; names each and why. Or
@@ -101,9 +102,9 @@ class Checkpoints:
         if not isinstance(x, jax.ShapeDtypeStruct) else x, template)
     saved = self._manager.item_metadata(step).state
     _check(saved, shapes, step)
-    cpu = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    placed = jax.tree.map(
-        lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=cpu), shapes)
+    first = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    placed = jax.tree.map(lambda s: jax.ShapeDtypeStruct(
+        s.shape, s.dtype, sharding=s.sharding or first), shapes)
     restored = self._manager.restore(step, args=ocp.args.Composite(
         state=ocp.args.StandardRestore(placed), host=ocp.args.JsonRestore()))
     return jax.tree.map(jnp.asarray, restored.state), restored.host

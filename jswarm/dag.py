@@ -37,41 +37,56 @@ class Dag:
 
 
 @jax.jit
-def make_dag(edges: jax.Array, end: jax.Array) -> Dag:
-  """The Dag of acyclic edges [N, N] and their end node; see `Dag`."""
-  active = _reaches(edges, end)
+def make_dag(edges: jax.Array, end: jax.Array, rank: jax.Array) -> Dag:
+  """The Dag of acyclic edges [N, N] and their end node; see `Dag`.
+
+  `rank` int32 [N] is a permutation: every edge leads from a larger to a smaller rank,
+  so one walk through the nodes settles what would else take N rounds over all edges.
+  """
+  node = jnp.arange(len(edges))
+  turn = jnp.zeros_like(node).at[rank].set(node)  # the nodes by their rank
+  active = _reaches(edges, end, turn)
   live = edges & active[:, None] & active[None, :]
-  depth = _longest_path(live, jnp.ones_like(live, jnp.int32))
+  depth, sweep = _longest_paths(live, turn)
   return Dag(
-      edges=edges, order=_order(live, active), end=jnp.asarray(end, jnp.int32),
+      edges=edges, order=_order(active, sweep), end=jnp.asarray(end, jnp.int32),
       active=active, depth=jnp.where(active, depth, -1))
 
 
-def _reaches(edges, end):
+def _reaches(edges, end, turn):
   """bool [N]: the nodes with a path to `end`, `end` among them."""
-  size = len(edges)
-  grow = lambda _, seen: seen | jnp.any(edges & seen[None, :], axis=1)
-  return lax.fori_loop(0, size, grow, jnp.arange(size) == end)
+  def look(k, seen):
+    u = turn[k]
+    return seen.at[u].set(seen[u] | jnp.any(edges[u] & seen))
+  return lax.fori_loop(0, len(edges), look, jnp.arange(len(edges)) == end)
 
 
-def _longest_path(edges, lengths):
-  """int32 [N]: greatest sum of edge lengths on a path that leads to the node."""
-  def relax(_, longest):
-    through = jnp.where(edges, longest[:, None] + lengths, 0)
-    return jnp.max(through, axis=0)
-  return lax.fori_loop(0, len(edges), relax, jnp.zeros(len(edges), jnp.int32))
+def _longest_paths(live, turn):
+  """int32 [N], twice: most edges, and most backward edges, on a path to the node.
+
+  A backward edge leads to a smaller index.
+  """
+  node, heard = jnp.arange(len(live)), live.T
+  def look(k, longest):
+    u = turn[len(live) - 1 - k]
+    lengths = (1, (node > u).astype(jnp.int32))
+    return tuple(x.at[u].set(jnp.max(jnp.where(heard[u], x + length, 0)))
+                 for x, length in zip(longest, lengths))
+  start = jnp.zeros(len(live), jnp.int32)
+  return lax.fori_loop(0, len(live), look, (start, start))
 
 
-def _order(live, active):
+def _order(active, sweep):
   """The order of the public executor, which sweeps over the nodes by index.
 
   It executes whatever is ready until all is done, so a node waits one more sweep
-  for each edge on its way that leads to a smaller index, and none otherwise.
+  for each backward edge on its way, and none otherwise.
   """
-  node = jnp.arange(len(live))
-  backward = (node[:, None] > node[None, :]).astype(jnp.int32)
-  sweep = _longest_path(live, backward)
-  return jnp.lexsort((node, sweep, ~active)).astype(jnp.int32)
+  size = len(active)
+  node = jnp.arange(size)
+  key = jnp.where(active, sweep, size) * size + node
+  place = jnp.sum(key[None, :] < key[:, None], axis=1)
+  return jnp.zeros(size, jnp.int32).at[place].set(node.astype(jnp.int32))
 
 
 def from_edges(edges: Sequence | np.ndarray, end: int | None = None) -> Dag:
@@ -89,8 +104,8 @@ def from_edges(edges: Sequence | np.ndarray, end: int | None = None) -> Dag:
   matrix = np.asarray(edges)
   _check_matrix(matrix)
   matrix = matrix.astype(bool)
-  _check_acyclic(matrix)
-  return make_dag(jnp.asarray(matrix), jnp.int32(_end_node(matrix, end)))
+  rank = jnp.asarray(_rank(matrix), jnp.int32)
+  return make_dag(jnp.asarray(matrix), jnp.int32(_end_node(matrix, end)), rank)
 
 
 def _check_matrix(matrix):
@@ -104,14 +119,18 @@ def _check_matrix(matrix):
                      " a continuous adjacency with graphs.decode.")
 
 
-def _check_acyclic(matrix):
+def _rank(matrix):
+  """int [N]: every edge leads from a larger to a smaller rank; refuses cycles."""
+  rank = np.empty(len(matrix), int)
   left = np.arange(len(matrix))
   while len(left):
     heard = matrix[np.ix_(left, left)].any(axis=0)
     if heard.all():
       raise ValueError(f"edges have a cycle among or above the nodes {left.tolist()}:"
                        " a graph must be acyclic, remove an edge of the cycle.")
+    rank[left[~heard]] = np.arange(heard.sum(), len(left))
     left = left[heard]
+  return rank
 
 
 def _end_node(matrix, end):

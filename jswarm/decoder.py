@@ -24,6 +24,7 @@ from jswarm.attention import rope_angles
 from jswarm.attention import softcap
 from jswarm.layers import Block
 from jswarm.layers import dot
+from jswarm.layers import dot_turned
 from jswarm.layers import RMSNorm
 from jswarm.layers import Step
 from jswarm.lora import by_layer
@@ -88,15 +89,26 @@ def is_unstacked(params) -> bool:
 
 
 def unstack(params):
-  """The same params with `layers` as a list of L trees: apply then loops in Python.
+  """The same params laid out for a CPU: `layers` a list of L trees, kernels turned.
 
-  Equal logits. Faster on CPU, where slicing stacked weights copies them each step;
-  compile time grows with L. Call it once, outside jit.
+  Equal logits. Slicing stacked weights copies them in each step there, so apply loops
+  over the list in Python; and kernels [n, D] make small batches faster
+  (`layers.dot_turned`). Compile time grows with L. Call it once, outside jit.
   """
   if is_unstacked(params):
     return params
   count = params["layers"]["attn_norm"]["scale"].shape[0]
-  return {**params, "layers": by_layer(params["layers"], count)}
+  return {**params, "layers": by_layer(_turn(params["layers"]), count)}
+
+
+def _turn(layers):
+  """Every kernel [..., D, n] as kernel_t [..., n, D]."""
+  if not isinstance(layers, dict):
+    return layers
+  turned = {name: _turn(part) for name, part in layers.items() if name != "kernel"}
+  if "kernel" in layers:
+    turned["kernel_t"] = layers["kernel"].swapaxes(-1, -2)
+  return turned
 
 
 @partial(jax.jit, static_argnums=0)
@@ -172,15 +184,12 @@ def _finish(config, final, mesh_axis, params, x, at):
     x = jnp.take_along_axis(x, index[:, :, None], axis=1)
     x = x[:, 0] if at.ndim == 1 else x
   x = final.apply({"params": params["final_norm"]}, x)
-  matrix, axes = params["embed" if config.tied else "head"], "...d,dn->...n"
-  axis = 1
-  if config.tied:
-    axes, axis = "...d,nd->...n", 0
+  matrix, axis = params["embed" if config.tied else "head"], 0 if config.tied else 1
   count = jax.lax.axis_size(mesh_axis) if mesh_axis else 1
   split = count > 1 and config.vocab % count == 0
   if split:
     matrix = _share(matrix, jax.lax.axis_index(mesh_axis), count, axis)
-  y = dot(x, matrix, axes)
+  y = dot_turned(x, matrix) if config.tied else dot(x, matrix)
   if split:
     y = jax.lax.all_gather(y, mesh_axis, axis=y.ndim - 1, tiled=True)
   return softcap(y, config.final_softcap)

@@ -9,7 +9,6 @@ import concurrent.futures
 import hashlib
 import time
 
-import jax
 
 from jswarm import experts as experts_lib
 from jswarm import forms, schedule, store, text

@@ -18,6 +18,7 @@ from jswarm.attention import attend_spans
 from jswarm.attention import rotate
 from jswarm.attention import Spans
 
+_FEW = 64  # rows of a product up to which packing the kernel outweighs it
 _ACTIVATIONS = {"silu": nn.silu, "gelu_tanh": partial(nn.gelu, approximate=True)}
 
 
@@ -47,6 +48,22 @@ def dot(x, kernel, axes="...d,dn->...n"):
     return product(x, kernel)
   # XLA on CPU takes ten times as long for one bfloat16 row as for two.
   return product(jax.lax.optimization_barrier(jnp.concatenate([x, x])), kernel)[:1]
+
+
+def dot_turned(x, kernel):
+  """x[..., D] @ kernel[n, D].T, summed in float32.
+
+  XLA on CPU packs the right operand of a product anew in every call, which for few rows
+  costs more than the product: there the kernel stands left, between barriers that keep
+  the transposes out of the product.
+  """
+  rows = x.size // x.shape[-1]
+  few = 1 < rows <= _FEW and kernel.dtype == jnp.float32
+  if not few or jax.default_backend() != "cpu":
+    return dot(x, kernel, "...d,nd->...n")
+  columns = jax.lax.optimization_barrier(x.reshape(rows, -1).T)
+  y = jax.lax.optimization_barrier(dot(kernel, columns))
+  return y.T.reshape(*x.shape[:-1], -1)
 
 
 def low_rank(x, factors, step):
@@ -86,6 +103,7 @@ class RMSNorm(nn.Module):
 class Linear(nn.Module):
   """x @ kernel (* scale) (+ bias) (+ the row's own mixture of low-rank updates).
 
+  The kernel is [D, n], or turned, `kernel_t` [n, D] (see `decoder.unstack`).
   With `axis` the input is split over the devices of that mesh axis, and what each of
   them computes is a part of the sum.
   """
@@ -97,9 +115,12 @@ class Linear(nn.Module):
 
   @nn.compact
   def __call__(self, x, lora, step):
-    shape = (x.shape[-1], self.features)
-    kernel = self.param("kernel", nn.initializers.normal(0.02), shape, self.dtype)
-    y = dot(x, kernel.astype(x.dtype) if kernel.dtype == jnp.int8 else kernel)
+    shape, fill = (x.shape[-1], self.features), nn.initializers.normal(0.02)
+    turned = self.has_variable("params", "kernel_t")
+    kernel = (self.get_variable("params", "kernel_t") if turned
+              else self.param("kernel", fill, shape, self.dtype))
+    kernel = kernel.astype(x.dtype) if kernel.dtype == jnp.int8 else kernel
+    y = dot_turned(x, kernel) if turned else dot(x, kernel)
     if self.has_variable("params", "scale"):  # of an int8 kernel, see `quantize`
       y *= _lift(self.get_variable("params", "scale"), y)
     if lora is not None:

@@ -62,7 +62,8 @@ def by_layer(tree, count):
 
 
 def merge(params, adapter):
-  """Params with kernel += A @ B for one adapter {"q": {"A": [L, D, r], "B"}, ...}."""
+  """Params with A @ B added to the kernels, for one adapter {"q": {"A": [L, D, r],
+  "B": [L, r, n]}, ...}."""
   layers = params["layers"]
   if isinstance(layers, list):
     each = by_layer(adapter, len(layers))
@@ -74,9 +75,11 @@ def _merged(weights, adapter):
   weights = dict(weights)
   for name, factors in adapter.items():
     part = dict(weights[PROJECTIONS[name]])
-    kernel = part[name]["kernel"]
     delta = jnp.matmul(factors["A"], factors["B"], precision="highest")
-    part[name] = {**part[name], "kernel": (kernel + delta).astype(kernel.dtype)}
+    turned = "kernel_t" in part[name]
+    key, delta = ("kernel_t", delta.swapaxes(-1, -2)) if turned else ("kernel", delta)
+    kernel = part[name][key]
+    part[name] = {**part[name], key: (kernel + delta).astype(kernel.dtype)}
     weights[PROJECTIONS[name]] = part
   return weights
 

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jswarm.digests import digest
 from jswarm.types import Experts, PyTree, Reply, Request
 
 
@@ -52,16 +53,12 @@ class Meter:
 
 def versions(experts: Experts, weights: tuple[PyTree, ...]) -> list[str]:
   """A digest for each expert of the weights that it answers with."""
-  digests = [hashlib.sha256(name.encode()).hexdigest()[:24] for name in experts.names]
+  digests = [digest(None, name)[:24] for name in experts.names]
   for members, group in zip(experts.groups, weights, strict=True):
-    leaves = [(jax.tree_util.keystr(path), np.asarray(leaf))
-              for path, leaf in jax.tree_util.tree_leaves_with_path(group)]
+    host = jax.tree.map(np.asarray, group)
     for i, expert in enumerate(members):
-      digest = hashlib.sha256(experts.names[expert].encode())
-      for path, leaf in leaves:
-        digest.update(f"{path}{leaf.shape}{leaf.dtype}".encode())
-        digest.update(np.ascontiguousarray(leaf[i]).tobytes())
-      digests[expert] = digest.hexdigest()[:24]
+      own = jax.tree.map(lambda leaf: leaf[i], host)
+      digests[expert] = digest(own, experts.names[expert])[:24]
   return digests
 
 
@@ -136,5 +133,5 @@ class Memo:
 
   def _key(self, request: Request) -> str:
     text = f"{request.limit}|{request.chat}|{request.prompt}"
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-    return f"{self._versions[request.expert]}:{digest}"
+    name = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return f"{self._versions[request.expert]}:{name}"

@@ -182,8 +182,10 @@ def tensor_specs(tree: PyTree) -> PyTree:
 def _tensor_spec(names, ndim):
   reads, makes = names & {"o", "down"}, names & {"q", "k", "v", "gate", "up"}
   by_output = makes and "A" not in names
-  by_input = reads and names & {"kernel", "A"}
+  by_input = reads and names & {"kernel", "kernel_t", "A"}
   axis = ndim - 1 if by_output else ndim - 2 if by_input else None
+  if "kernel_t" in names and axis is not None:
+    axis = 2 * ndim - 3 - axis  # the other one of the last two
   return PartitionSpec(*(TENSOR if i == axis else None for i in range(ndim)))
 
 

@@ -23,9 +23,8 @@ import time
 from typing import Any
 
 import jax
-import numpy as np
 
-from jswarm.types import AskFn, Experts, PyTree, Reply, Request
+from jswarm.types import AskFn, Experts, Reply, Request
 from jswarm.watchdog import LOST, RankError, Settings, Watchdog, die_of_abort
 
 _ALIKE = "all must run one command on the same code, data and kind of devices:"
@@ -188,14 +187,6 @@ def same(what: str, value: dict[str, Any]) -> None:
                for k in keys[:10]]
       raise ValueError(f"rank {r} has another {what} ({len(keys)} differ); {_ALIKE}\n"
                        + "\n".join(lines))
-
-
-def digest(tree: PyTree) -> str:
-  """Of the bytes of all leaves."""
-  sha = hashlib.sha256()
-  for leaf in jax.tree.leaves(tree):
-    sha.update(np.ascontiguousarray(leaf).tobytes())
-  return sha.hexdigest()[:24]
 
 
 def on_writer(what: str, make: Callable, expected: type[Exception] = RankError):

@@ -17,7 +17,8 @@ import numpy as np
 
 from jswarm import graphs, messages, ranks, stats, swarm, system
 from jswarm.dag_cache import DagCache
-from jswarm.state import Settings, State, System, blank
+from jswarm.digests import digest
+from jswarm.state import Settings, State, System, template
 from jswarm.memo import Budget, Memo, Meter, versions
 from jswarm.tasks.base import Task, UtilityError
 from jswarm.types import Experts
@@ -192,7 +193,7 @@ def _commit(plan, problem, memo, files, state, history, singles, infos):
   """Logs, then checkpoints: a kill in between repeats the iteration, rows and all."""
   if ranks.count() > 1:
     ranks.same(f"state after iteration {int(state.iteration)}",
-               {"sha256": ranks.digest(state), **plan.meter.spent})
+               {"sha256": digest(state), **plan.meter.spent})
   memo.forget(swarm.role_weights(state, plan.settings))
   if not files:
     return
@@ -209,8 +210,7 @@ def _restore(plan, problem, memo, files):
   """(state, history, singles) of the newest checkpoint, or nothing to start from."""
   found = None
   if files:
-    found = files.checkpoints.restore(
-        jax.eval_shape(lambda: blank(problem.experts, plan.settings)))
+    found = files.checkpoints.restore(template(problem.experts, plan.settings))
   if found is None:
     return None, [], {}
   step, state, host = found

@@ -134,6 +134,21 @@ def blank(experts: Experts, settings: Settings) -> State:
       best=system, initial=system)
 
 
+def template(experts: Experts, settings: Settings) -> State:
+  """`blank` as shapes, each particle of weights where the pool has its first ones."""
+  state = jax.eval_shape(lambda: blank(experts, settings))
+  like = lambda shapes, weights: jax.tree.map(
+      lambda s, x: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=x.sharding)
+      if isinstance(x, jax.Array) else s, shapes, weights)
+  place = lambda swarm, weights: swarm.replace(
+      **{name: like(getattr(swarm, name), weights)
+         for name in ("position", "velocity", "best_position")})
+  return state.replace(
+      weight=tuple(map(place, state.weight, experts.weights)),
+      best=state.best.replace(weights=like(state.best.weights, experts.weights)),
+      initial=state.initial.replace(weights=like(state.initial.weights, experts.weights)))
+
+
 def moves_weights(experts: Experts, settings: Settings) -> bool:
   """Is there a weight-step, and is there a pair of experts that it can mix?"""
   return settings.steps != "role" and bool(experts.groups)

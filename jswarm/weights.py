@@ -4,7 +4,6 @@ A group's particles are adapters or whole models. Here they are laid out for the
 that `forms` chose, merged, rounded or split over devices, once an update; and saved.
 """
 
-import hashlib
 import os
 
 from absl import logging
@@ -15,6 +14,7 @@ import numpy as np
 from jswarm import decoder as decoder_lib
 from jswarm import experts as experts_lib
 from jswarm import forms, hf, lora, quantize, text
+from jswarm.digests import digest
 from jswarm.parallel import Desks, tensor_specs
 from jswarm.types import PyTree
 
@@ -53,12 +53,12 @@ class Particles:
   def version(self, owner):
     """Digest of the bytes that expert `owner` answers with: base, adapter, stops."""
     if self._base_digest is None:
-      self._base_digest = _digest(f"{self.group.config}{self.group.stops}",
-                                  self.group.params)
+      self._base_digest = digest(self.group.params,
+                                 f"{self.group.config}{self.group.stops}")
     if owner not in self._digests:
       particles = jax.tree.map(lambda x: x[owner], self._particles)
       fixed = self.group.particles if self.dense else None
-      self._digests[owner] = _digest(self._base_digest, (particles, fixed))
+      self._digests[owner] = digest((particles, fixed), self._base_digest)
     return self._digests[owner]
 
   def mixed(self, form):
@@ -147,16 +147,6 @@ class Particles:
     adapter = jax.tree.map(np.asarray, self._adapter(particles, i))
     hf.save_adapter(target, adapter, spec.base, group.config)
     return {"kind": "lora", "path": place, "base": spec.base}
-
-
-def _digest(start, tree):
-  """sha256 of a text and the bytes of all leaves."""
-  digest = hashlib.sha256(start.encode())
-  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-    leaf = np.asarray(leaf)
-    digest.update(f"{jax.tree_util.keystr(path)}{leaf.shape}{leaf.dtype}".encode())
-    digest.update(np.ascontiguousarray(leaf).view(np.uint8))
-  return digest.hexdigest()
 
 
 @jax.jit

@@ -11,6 +11,7 @@ import pytest
 
 from jswarm import attention
 from jswarm import decoder as decoder_lib
+from jswarm import layers
 from jswarm.architecture import projection_shapes
 from jswarm.architecture import rope_frequencies
 from jswarm.decoder import DecoderConfig
@@ -327,3 +328,14 @@ def test_one_shape_is_compiled_once():
   for length in (1, 2, 3):
     tokens, positions = sample_tokens()
     traces(params, tokens, jnp.where(positions < length, positions, -1))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 64, 65])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_turned_kernel_gives_the_same_product(rows, dtype):
+  x, kernel = (jax.random.normal(jax.random.key(i), shape).astype(dtype)
+               for i, shape in enumerate([(rows, 1, 32), (32, 24)]))
+  wanted = x.astype(jnp.float32) @ kernel.astype(jnp.float32)
+  for shape in ((rows, 1, 32), (1, rows, 32)):
+    y = layers.dot_turned(x.reshape(shape), kernel.T).reshape(wanted.shape)
+    np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-5)

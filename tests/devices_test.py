@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jswarm import parallel
+from jswarm import decoder, parallel
 from tests import tiny
 
 ONE, EIGHT = {"devices": 1}, {"devices": 8}  # 10 experts on 8 devices
@@ -63,6 +63,33 @@ def test_best_and_worst_of_spread_particles_are_chosen_without_gathering_them():
   _python(["-c", _SELECTION])
 
 
+_RESUME = """
+import tempfile
+import jax, jax.numpy as jnp, numpy as np
+from jswarm import build, engine
+from jswarm.checkpoint import Checkpoints
+from jswarm.default_config import get_config
+from jswarm.state import blank, template
+from tests import tiny
+experts = engine.make_experts(tiny.pool(tiny.full_group(10)), tiny.settings(devices=8))
+settings = build.swarm_settings(build.resolve(get_config()))
+state = blank(experts, settings)
+saved = Checkpoints(tempfile.mkdtemp())
+saved.save(1, state, {})
+_, again, _ = saved.restore(template(experts, settings))
+swarm = again.weight[0]
+for name in ("position", "velocity", "best_position"):
+  for leaf in jax.tree.leaves(getattr(swarm, name)):
+    assert len(leaf.sharding.device_set) == 5, (name, leaf.sharding)
+for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(again)):
+  np.testing.assert_array_equal(a, b)
+"""
+
+
+def test_spread_particles_are_spread_again_after_a_resume():
+  _python(["-c", _RESUME])
+
+
 def test_a_tensor_split_that_does_not_fit_says_which_field():
   with pytest.raises(ValueError, match="tensor=4.*kv_heads=2"):
     parallel.tensor_config(tiny.CONFIG, 4)
@@ -78,6 +105,9 @@ def test_what_makes_heads_is_split_by_output_and_what_reads_them_by_input():
   assert specs["embed"] == spec(None, None)
   adapters = parallel.tensor_specs({"q": {"A": jnp.zeros((2, 4, 3)), "B": jnp.zeros((2, 3, 4))},
                                     "o": {"A": jnp.zeros((2, 4, 3)), "B": jnp.zeros((2, 3, 4))}})
+  turned = parallel.tensor_specs(decoder.unstack(tiny.base()))["layers"][0]
+  assert turned["attn"]["q"]["kernel_t"] == spec("tensor", None)
+  assert turned["mlp"]["down"]["kernel_t"] == spec(None, "tensor")
   assert adapters["q"] == {"A": spec(None, None, None), "B": spec(None, None, "tensor")}
   assert adapters["o"] == {"A": spec(None, "tensor", None), "B": spec(None, None, None)}
 
