@@ -239,6 +239,7 @@ def _finish(plan, problem, state, history, singles, reason):
     contenders |= {name: (initial, job) for name, job in _topologies(plan).items()}
   tested = {}
   for name, (weights, job) in contenders.items():
+    logging.info("Testing %s on %d questions.", name, len(plan.task.test))
     experts.install(weights)
     tested[name] = evaluator.evaluate([job], plan.task.test)[0]
   results = {

@@ -5,6 +5,7 @@ come from a short list, so that a search compiles few programs. All of it is a f
 of the requests: the same requests are served in the same batches.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 import itertools
 from typing import NamedTuple
@@ -13,9 +14,10 @@ import numpy as np
 
 from jswarm.attention import SPAN_BLOCK, TOKEN_BLOCK
 
-ROW = 16  # tokens of a pack for each of its R rows
+ROW = 16  # tokens of a pack for each of its R rows, at least
 _LONG = 512  # prompts beyond have lanes of their own, for 2, 4 ... times as many tokens
 _PREFIXES = (16, 32, 64, 128, 256, 512)
+APART = 384  # tokens of an expert that fill packs of its own
 REFILL = 4  # a quarter of the lanes is free: time for the next prompts
 LANES = (1, 8, 32, 64, 128, 256, 512)
 
@@ -31,7 +33,7 @@ class Prompt(NamedTuple):
 
 
 class Pack(NamedTuple):
-  """Prompts end to end. R = T // 16 rows; unused ones have the length 0.
+  """Prompts end to end in R rows (`rows_of`); unused ones have the length 0.
 
   With a prefix of P tokens, it lies once before the prompts of each expert, and of the
   prompts only what follows it.
@@ -53,6 +55,17 @@ def size_of(count: int, least: int) -> int:
   while size < count:
     size = size * 3 // 2 if size * 3 // 2 >= count and size >= 2 * least else size * 2
   return size
+
+
+def pack_size(count: int) -> int:
+  """The smallest of 128 * {1, 2 ... 8, 10, 12, 14, 16, 20 ...} that holds `count`.
+
+  Finer than `size_of`: a prefill is compiled in seconds, a decode in many.
+  """
+  step = SPAN_BLOCK
+  while count > 8 * step:
+    step *= 2
+  return max(1, -(-count // step)) * step
 
 
 def doubled(count: int, least: int) -> int:
@@ -128,7 +141,8 @@ def lay(prompts: Sequence[Prompt], members: Sequence[int], prefix: int = 0) -> P
       cursor += prefix
     runs[-1][2].append((row, cursor))
     cursor += len(prompts[i].tokens) - prefix
-  pack = blank_pack(size_of(max(cursor, ROW * len(members)), SPAN_BLOCK))
+  size = pack_size(max(cursor, ROW * len(members)))
+  pack = blank_pack(size, rows_of(size, len(members)))
   for owner, root, rows in runs:
     blocks = slice(root // TOKEN_BLOCK, None)  # the next run takes its own over
     pack.owners[blocks], pack.roots[blocks] = owner, root
@@ -146,10 +160,15 @@ def _write(pack, begin, ids, position):
   pack.positions[where] = position + np.arange(len(ids))
 
 
-def blank_pack(size: int) -> Pack:
+def rows_of(size: int, count: int) -> int:
+  """R for `count` prompts: an empty row costs as much cache traffic as a full one."""
+  return next(r for r in (size // (16 * ROW), size // (4 * ROW), size // ROW) if r >= count)
+
+
+def blank_pack(size: int, rows: int) -> Pack:
   """A pack of padding alone."""
   zeros = lambda n: np.zeros(n, np.int32)
-  blocks, rows = size // TOKEN_BLOCK, size // ROW
+  blocks = size // TOKEN_BLOCK
   return Pack(zeros(size), np.full(size, -1, np.int32), zeros(blocks), zeros(blocks),
               zeros(rows), zeros(rows), zeros(rows), [])
 
@@ -249,21 +268,32 @@ def deal(prompts, count, owners=()):
   return dealt
 
 
-def packs(seats, most, prefix):
-  """[(pack, its (lane, prompt) pairs)] of one desk."""
-  prompts = [prompt for _, prompt in seats]
+def packs(seats, most, prefix, apart=False):
+  """[(pack, its (lane, prompt) pairs)] of one desk.
+
+  `apart`: an expert with enough tokens has packs of its own.
+  """
+  tokens: Counter[int] = Counter()
+  for _, prompt in seats:
+    tokens[prompt.owner] += len(prompt.tokens) - prefix
+  alone = sorted(o for o in tokens if apart and tokens[o] >= APART)
+  parts = [[seat for seat in seats if seat[1].owner == o] for o in alone]
+  parts.append([seat for seat in seats if seat[1].owner not in alone])
   packs = []
-  for members in divide(prompts, most, prefix):
-    pack = lay(prompts, members, prefix)
-    packs.append((pack, [seats[i] for i in pack.members]))
+  for part in parts:
+    prompts = [prompt for _, prompt in part]
+    for members in divide(prompts, most, prefix):
+      pack = lay(prompts, members, prefix)
+      packs.append((pack, [part[i] for i in pack.members]))
   return packs
 
 
-def row(entry, size, lanes):
-  """The arrays of one desk's pack, widened to `size` tokens; padding goes nowhere."""
-  blank = blank_pack(size)
+def row(entry, size, rows, lanes):
+  """The arrays of one desk's pack, widened to `size` tokens and R = `rows`; padding
+  goes nowhere."""
+  blank = blank_pack(size, rows)
   pack, seats = entry if entry else (blank, [])
-  rows, blocks = len(blank.begin), len(blank.owners)
+  blocks = len(blank.owners)
   widen = lambda x, fill, n: np.concatenate([x, np.full(n - len(x), fill, x.dtype)])
   column = lambda values, fill, dtype: np.array(
     list(values) + [fill] * (rows - len(seats)), dtype)

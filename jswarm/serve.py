@@ -140,7 +140,8 @@ class Server:
     began = time.perf_counter()
     seated = [desk.seat() for desk in desks]
     prefix = schedule.shared_prefix([p for seats in seated for _, p in seats])
-    packs = [schedule.packs(seats, self._pack, prefix) for seats in seated]
+    packs = [schedule.packs(seats, self._pack, prefix, weights.apart)
+             for seats in seated]
     for turn in range(max(map(len, packs))):
       each = [p[turn] if turn < len(p) else None for p in packs]
       lanes = self._prefill(weights, desks, each, lanes, prefix)
@@ -155,15 +156,19 @@ class Server:
     if self._desks.platform != "cpu":
       reach = schedule.size_of(longest, schedule.SPAN_BLOCK)
     lane_count = len(desks[0].holder)
-    rows = [schedule.row(entry, size, lane_count) for entry in each]
+    most = max(len(pack.begin) for pack, _ in filter(None, each))
+    rows = [schedule.row(entry, size, most, lane_count) for entry in each]
     for row in rows:
       computed = int((row["positions"] >= 0).sum())
       self._statistics.prefill_tokens += computed
       self._statistics.prefill_slots += size
       self._statistics.shared_tokens += int(row["length"].sum()) - computed
     owners = [row.pop("owners") for row in rows]
+    if weights.apart and all(np.ptp(o) == 0 for o in owners):
+      owners = [o[:1] for o in owners]  # one expert each: one large product
     call = self._program("prefill", weights, lanes, reach, prefix)
-    self._statistics.programs.add(("prefill", size, reach, prefix))
+    self._statistics.programs.add(
+      ("prefill", size, most, reach, prefix, len(owners[0]) == 1))
     return call(weights.params, weights.adapters, self._stops, lanes,
                 self._desks.split(self._mixture(weights, owners, schedule.TOKEN_BLOCK)),
                 self._desks.split(rows))

@@ -72,7 +72,8 @@ class Particles:
           size, dtype=np.float32)
       self._ready[form] = forms.Weights(
           params=self._params, mix=mix if form == "masked" else None,
-          adapters=self._desks.share(adapters, self._specs(adapters)))
+          adapters=self._desks.share(adapters, self._specs(adapters)),
+          apart=forms.apart(form, self._desks.platform, factors, self._params))
     return self._ready[form]
 
   def alone(self, owner):

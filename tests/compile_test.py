@@ -3,6 +3,7 @@
 import jax
 import jax.monitoring
 import numpy as np
+import pytest
 
 from jswarm import engine, run
 from tests import fake_run, tiny
@@ -21,6 +22,7 @@ def _search():
   return run.run(made, None)
 
 
+@pytest.mark.slow
 def test_a_search_compiles_few_programs_and_a_second_one_none():
   engine.reset_statistics()
   first = _search()

@@ -59,6 +59,7 @@ assert len(desks.spread({"w": jnp.zeros((10, 3))})["w"].sharding.device_set) == 
 """
 
 
+@pytest.mark.slow
 def test_best_and_worst_of_spread_particles_are_chosen_without_gathering_them():
   _python(["-c", _SELECTION])
 
@@ -86,6 +87,7 @@ for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(again)):
 """
 
 
+@pytest.mark.slow
 def test_spread_particles_are_spread_again_after_a_resume():
   _python(["-c", _RESUME])
 
@@ -134,5 +136,6 @@ assert [s.data.unsafe_buffer_pointer() for s in again.addressable_shards] == [
 """
 
 
+@pytest.mark.slow
 def test_a_base_is_loaded_in_parts_each_to_its_device():
   _python(["-c", _LOADING])

@@ -27,6 +27,7 @@ def quickstart(tmp_path_factory):
   return workdir, done.stdout
 
 
+@pytest.mark.slow
 def test_the_quickstart_prints_its_table_and_leaves_its_files(quickstart):
   workdir, printed = quickstart
   for row in ("best single expert", "star", "chain", "random DAG", "found system"):
@@ -37,6 +38,7 @@ def test_the_quickstart_prints_its_table_and_leaves_its_files(quickstart):
     assert (workdir / name).exists(), name
 
 
+@pytest.mark.slow
 def test_a_saved_system_scores_alike_outside_the_search(quickstart):
   workdir, _ = quickstart
   done = _launch("evaluate", "--config=configs/quickstart.py", *SMALL,
@@ -46,6 +48,7 @@ def test_a_saved_system_scores_alike_outside_the_search(quickstart):
   assert json.loads(done.stdout)["score"] == results["test"]["system"]["score"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subject", ["--expert=letters", "--topology=layered"])
 def test_an_expert_and_a_topology_are_scored_on_a_split(subject, tmp_path):
   done = _launch("evaluate", "--config=configs/quickstart.py", *SMALL, subject,

@@ -5,10 +5,13 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_library_example_runs_as_it_stands(tmp_path):
   (example,) = re.findall(r"```python\n(.*?)```", README, re.S)
   script = tmp_path / "example.py"

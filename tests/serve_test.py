@@ -69,6 +69,33 @@ def test_a_prefix_is_shared_where_enough_prompts_have_it():
   assert schedule.shared_prefix([make(16, 0, [])] * 5) == 0  # something must be left
 
 
+def test_an_expert_with_packs_of_its_own_says_the_same(monkeypatch):
+  group, requests = tiny.lora_group(3), _requests(30, 3)
+  asked = []
+  lay = schedule.lay
+  monkeypatch.setattr(schedule, "lay", lambda *a: asked.append(lay(*a)) or asked[-1])
+  monkeypatch.setattr(forms, "_LARGE", 1e9)
+  mixed = _said(group, requests, form="grouped", rows=32)
+  assert any(len(set(p.owners)) > 1 for p in asked)
+  asked.clear()
+  monkeypatch.setattr(forms, "_LARGE", 0)
+  monkeypatch.setattr(schedule, "APART", 16)
+  assert _said(group, requests, form="grouped", rows=32) == mixed
+  assert all(len(set(p.owners)) == 1 for p in asked)
+
+
+def test_packs_grow_in_steps_of_an_eighth_at_least():
+  sizes = [schedule.pack_size(n) for n in range(1, 5000)]
+  assert all(n <= size and size % 128 == 0 for n, size in enumerate(sizes, 1))
+  assert all(size <= max(n + 127, n * 1.25) for n, size in enumerate(sizes, 1))
+  assert len(set(sizes[:2048])) == 12
+
+
+def test_a_pack_has_few_rows_where_it_holds_few_prompts():
+  assert [schedule.rows_of(2048, n) for n in (1, 8, 9, 32, 33, 128)] == [8, 8, 32, 32, 128, 128]
+  assert [schedule.rows_of(128, n) for n in (1, 2, 3, 8)] == [2, 2, 8, 8]
+
+
 @pytest.mark.parametrize("form", ["grouped", "masked"])
 def test_prompts_that_share_a_prefix_say_what_each_says_alone(form):
   group = tiny.lora_group(2)
