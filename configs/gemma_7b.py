@@ -19,9 +19,10 @@ Memory, bf16 base, float32 particles:
   the swarm: positions, velocities, personal bests, the best, the initial
     and the given experts (6 copies of all ten) and two single ones  12.4 GB
 One H200 (141 GB): about 93 GB, so rows = 256 with room for prefill; rows = 384 is
-the limit at 512 tokens. One TPU v5e-8 (8 x 16 GB): the base alone exceeds a chip;
-over two chips it is 8.6 GB a chip, which leaves about 6 GB for 2 x 6 GB / 459 KB =
-26,000 tokens, 51 rows of 512 tokens, in each of four such pairs: about 200 rows.
+the limit at 512 tokens. One TPU v5e-8 (8 x 16 GB): the base alone exceeds a chip
+(engine.tensor=2); over two chips it is 8.6 GB a chip. The swarm's copies are spread over
+five chips, 2.5 GB each. That leaves about 3.5 GB for 2 x 3.5 GB / 459 KB = 15,000 tokens,
+29 rows of 512 tokens, in each of four such pairs: about 120 rows.
 These figures are arithmetic; nothing here was run on either.
 """
 

@@ -47,10 +47,9 @@ class Weights:
 def apart(form: str, platform: str, particles: PyTree, params: PyTree) -> bool:
   """Do prompts of one expert get packs of their own?
 
-  On CPU many small products cost far more than one large one of the same work: of 1024
-  tokens, rank 16 on all projections adds a third to the time of the base when blocks
-  belong to different experts, and 6 % when one expert owns the pack. Where adapters
-  are too small for that to count, mixed packs are padded less.
+  On CPU many small products, one for each block of tokens, cost several times as much
+  as one large product of the same work, which an expert can have that owns a pack. Where
+  adapters are too small for that to count, mixed packs are padded less.
   """
   leaves = jax.tree.leaves(particles)
   low = sum(x.size for x in leaves) / len(leaves[0])

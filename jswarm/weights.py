@@ -18,6 +18,7 @@ from jswarm.digests import digest
 from jswarm.parallel import Desks, tensor_specs
 from jswarm.types import PyTree
 
+_COPIES = 7  # positions, velocities, own bests, the best, the initial, the given, served
 _PROBE = ("A train leaves at nine and arrives at noon. How long is the journey? It takes"
           " three hours, because twelve minus nine is three.")
 
@@ -35,8 +36,8 @@ class Particles:
     self.dense = dense and group.kind == "lora"
     self.start: PyTree = (
         {"mix": jnp.eye(len(group.members), dtype=jnp.float32)} if self.dense
-        else jax.tree.map(lambda x: x.astype(jnp.float32), group.particles))
-    if group.kind == "full":  # too large for one device to hold them all
+        else jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), group.particles))
+    if group.kind == "full" or _large(self.start, desks):
       self.start = desks.spread(self.start)
     self._params = None if group.params is None else self._place(group.params)
     self._base_digest = None
@@ -47,8 +48,9 @@ class Particles:
     self._particles, self._ready, self._digests = particles, {}, {}
 
   def held(self) -> int:
-    """Bytes of base and particles."""
-    return sum(x.nbytes for x in jax.tree.leaves((self._params, self.start)))
+    """Bytes of base and particles on the first device."""
+    return sum(x.addressable_shards[0].data.nbytes
+               for x in jax.tree.leaves((self._params, self.start)))
 
   def version(self, owner):
     """Digest of the bytes that expert `owner` answers with: base, adapter, stops."""
@@ -101,8 +103,8 @@ class Particles:
   def _expert(self, owner):
     if self.group.kind == "full":
       return self._place(self._whole(owner))
-    return _merge(self._params, jax.tree.map(jnp.asarray, self._adapter(
-        self._particles, owner)))
+    adapter = jax.tree.map(jnp.asarray, self._adapter(self._particles, owner))
+    return _merge(self._params, self._desks.share(adapter, self._specs(adapter)))
 
   def _adapter(self, particles, i):
     """Factors of one expert, without an expert axis."""
@@ -148,6 +150,12 @@ class Particles:
     adapter = jax.tree.map(np.asarray, self._adapter(particles, i))
     hf.save_adapter(target, adapter, spec.base, group.config)
     return {"kind": "lora", "path": place, "base": spec.base}
+
+
+def _large(particles, desks):
+  """Would the copies that a swarm keeps of its particles crowd a device?"""
+  size = sum(x.nbytes for x in jax.tree.leaves(particles))
+  return 0 < desks.memory() / 4 < _COPIES * size
 
 
 @jax.jit

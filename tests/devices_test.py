@@ -92,6 +92,26 @@ def test_spread_particles_are_spread_again_after_a_resume():
   _python(["-c", _RESUME])
 
 
+_LARGE = """
+import jax
+from jswarm import weights
+from tests import devices_run, tiny
+group = tiny.lora_group(10)
+say = lambda **place: devices_run.said(tiny.pool(group), 10, **place)
+for place in ({"devices": 8}, {"devices": 8, "tensor": 2}):
+  for form in ("grouped", "merged"):
+    weights._large = lambda particles, desks: False
+    wanted = say(form=form, **place)
+    weights._large = lambda particles, desks: True
+    assert say(form=form, **place) == wanted
+"""
+
+
+@pytest.mark.slow
+def test_adapters_too_large_for_one_device_are_spread_and_say_the_same():
+  _python(["-c", _LARGE])
+
+
 def test_a_tensor_split_that_does_not_fit_says_which_field():
   with pytest.raises(ValueError, match="tensor=4.*kv_heads=2"):
     parallel.tensor_config(tiny.CONFIG, 4)
