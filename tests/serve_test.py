@@ -235,7 +235,7 @@ def test_a_search_compiles_few_programs():
     experts.ask([Request(int(rng.integers(3)), "x" * int(rng.integers(4, 200)), 8)
                  for _ in range(int(rng.integers(1, 40)))])
   found = engine.statistics()["programs"]
-  assert found <= 14, found
+  assert found <= 16, found
 
 
 def test_statistics_count_what_was_asked():
