@@ -25,6 +25,7 @@ from jswarm.attention import softcap
 from jswarm.layers import Block
 from jswarm.layers import dot
 from jswarm.layers import dot_turned
+from jswarm.layers import each_linear
 from jswarm.layers import RMSNorm
 from jswarm.layers import Step
 from jswarm.lora import by_layer
@@ -98,17 +99,13 @@ def unstack(params):
   if is_unstacked(params):
     return params
   count = params["layers"]["attn_norm"]["scale"].shape[0]
-  return {**params, "layers": by_layer(_turn(params["layers"]), count)}
+  return {**params, "layers": by_layer(each_linear(_turn, params["layers"]), count)}
 
 
-def _turn(layers):
-  """Every kernel [..., D, n] as kernel_t [..., n, D]."""
-  if not isinstance(layers, dict):
-    return layers
-  turned = {name: _turn(part) for name, part in layers.items() if name != "kernel"}
-  if "kernel" in layers:
-    turned["kernel_t"] = layers["kernel"].swapaxes(-1, -2)
-  return turned
+def _turn(module):
+  """A kernel [..., D, n] as kernel_t [..., n, D]."""
+  rest = {name: leaf for name, leaf in module.items() if name != "kernel"}
+  return {**rest, "kernel_t": module["kernel"].swapaxes(-1, -2)}
 
 
 @partial(jax.jit, static_argnums=0)

@@ -22,6 +22,7 @@ from jswarm.types import PyTree
 FORMS = ("auto", "grouped", "masked", "merged")
 MASKED_EXPERTS = 16  # above, masking wastes more than a gather costs
 _LARGE = 0.03  # numbers of an adapter, of those of the base
+_QUICK = 10_000_000  # numbers of a base that runs in less time than a program compiles
 MERGED_ROWS = {"cpu": 256, "gpu": 128, "tpu": 128}  # of one expert in one call
 
 
@@ -49,12 +50,14 @@ def apart(form: str, platform: str, particles: PyTree, params: PyTree) -> bool:
 
   On CPU many small products, one for each block of tokens, cost several times as much
   as one large product of the same work, which an expert can have that owns a pack. Where
-  adapters are too small for that to count, mixed packs are padded less.
+  adapters are too small for that to count, mixed packs are padded less; where the base
+  is, the programs for both kinds of packs cost more than they save.
   """
   leaves = jax.tree.leaves(particles)
   low = sum(x.size for x in leaves) / len(leaves[0])
   base = sum(x.size for x in jax.tree.leaves(params["layers"]))
-  return form == "grouped" and platform == "cpu" and low > _LARGE * base
+  return form == "grouped" and platform == "cpu" and base > _QUICK and (
+    low > _LARGE * base)
 
 
 def choose(form: str, platform: str, owners: Sequence[int], experts: int,

@@ -40,6 +40,15 @@ def _lift(vector, like):
   return jnp.expand_dims(vector, tuple(range(like.ndim - 1)))
 
 
+def each_linear(change, layers):
+  """A tree of layers whose modules with a kernel are replaced by change(module)."""
+  if not isinstance(layers, dict):
+    return layers
+  if "kernel" in layers:
+    return change(layers)
+  return {name: each_linear(change, part) for name, part in layers.items()}
+
+
 def dot(x, kernel, axes="...d,dn->...n"):
   """x[..., D] @ kernel[D, n], or another einsum of the two, summed in float32."""
   product = partial(jnp.einsum, axes, preferred_element_type=jnp.float32)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jswarm.decoder import Decoder
+from jswarm.layers import each_linear
 from jswarm.types import PyTree
 
 _TOP = 127.0
@@ -17,16 +18,12 @@ _TOP = 127.0
 def quantize(params: PyTree) -> PyTree:
   """Params whose layers hold {"kernel": int8, "scale": float32 [..., n]} kernels."""
   def linear(module):
-    if not isinstance(module, dict):
-      return module
-    if "kernel" not in module:
-      return {name: linear(part) for name, part in module.items()}
     kernel = jnp.asarray(module["kernel"], jnp.float32)
     scale = jnp.maximum(jnp.max(jnp.abs(kernel), axis=-2), 1e-12) / _TOP
     rounded = jnp.round(kernel / jnp.expand_dims(scale, -2)).astype(jnp.int8)
     return {**module, "kernel": rounded, "scale": scale}
 
-  return {**params, "layers": linear(params["layers"])}
+  return {**params, "layers": each_linear(linear, params["layers"])}
 
 
 def logit_error(decoder: Decoder, params: PyTree, quantized: PyTree,

@@ -60,7 +60,7 @@ def size_of(count: int, least: int) -> int:
 def pack_size(count: int) -> int:
   """The smallest of 128 * {1, 2 ... 8, 10, 12, 14, 16, 20 ...} that holds `count`.
 
-  Finer than `size_of`: a prefill is compiled in seconds, a decode in many.
+  Finer than `size_of`, for packs that one expert cannot fill: more programs, less padding.
   """
   step = SPAN_BLOCK
   while count > 8 * step:
@@ -130,8 +130,9 @@ def divide(prompts: Sequence[Prompt], most: int, prefix: int = 0) -> list[list[i
   return packs
 
 
-def lay(prompts: Sequence[Prompt], members: Sequence[int], prefix: int = 0) -> Pack:
-  """The members end to end, in the smallest pack that holds them."""
+def lay(prompts: Sequence[Prompt], members: Sequence[int], prefix: int = 0,
+        fine: bool = False) -> Pack:
+  """The members end to end, in the smallest pack that holds them, of `fine` sizes."""
   members = sorted(members, key=lambda i: (prompts[i].owner, i))
   runs, cursor = [], 0  # (owner, where its prefix begins, [(row, where it begins)])
   for row, i in enumerate(members):
@@ -141,7 +142,8 @@ def lay(prompts: Sequence[Prompt], members: Sequence[int], prefix: int = 0) -> P
       cursor += prefix
     runs[-1][2].append((row, cursor))
     cursor += len(prompts[i].tokens) - prefix
-  size = pack_size(max(cursor, ROW * len(members)))
+  least = max(cursor, ROW * len(members))
+  size = pack_size(least) if fine else size_of(least, SPAN_BLOCK)
   pack = blank_pack(size, rows_of(size, len(members)))
   for owner, root, rows in runs:
     blocks = slice(root // TOKEN_BLOCK, None)  # the next run takes its own over
@@ -162,7 +164,8 @@ def _write(pack, begin, ids, position):
 
 def rows_of(size: int, count: int) -> int:
   """R for `count` prompts: an empty row costs as much cache traffic as a full one."""
-  return next(r for r in (size // (16 * ROW), size // (4 * ROW), size // ROW) if r >= count)
+  few = size // (8 * ROW)
+  return few if count <= few else size // ROW
 
 
 def blank_pack(size: int, rows: int) -> Pack:
@@ -271,7 +274,7 @@ def deal(prompts, count, owners=()):
 def packs(seats, most, prefix, apart=False):
   """[(pack, its (lane, prompt) pairs)] of one desk.
 
-  `apart`: an expert with enough tokens has packs of its own.
+  `apart`: an expert with enough tokens has packs of its own, of finer sizes.
   """
   tokens: Counter[int] = Counter()
   for _, prompt in seats:
@@ -283,7 +286,7 @@ def packs(seats, most, prefix, apart=False):
   for part in parts:
     prompts = [prompt for _, prompt in part]
     for members in divide(prompts, most, prefix):
-      pack = lay(prompts, members, prefix)
+      pack = lay(prompts, members, prefix, apart)
       packs.append((pack, [part[i] for i in pack.members]))
   return packs
 

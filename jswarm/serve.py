@@ -8,7 +8,6 @@ half the lanes and half the pack from then on, and no prompt is lost.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-import functools
 import time
 
 from absl import logging
@@ -16,10 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jswarm import forms, lanes as lanes_lib, lora, parallel, schedule, speculate
-from jswarm.attention import spans
-from jswarm.decoder import (Decoder, DecoderConfig, empty_cache, is_unstacked,
-                            make_decoder)
+from jswarm import forms, lanes as lanes_lib, parallel, programs, schedule, speculate
+from jswarm.decoder import DecoderConfig, is_unstacked, make_decoder
 from jswarm.sampling import Sampling
 from jswarm.schedule import Desk, Prompt
 from jswarm.statistics import Statistics
@@ -55,19 +52,14 @@ class Server:
       limit: at least that of every prompt.
     """
     said: dict[int, list[int]] = {}
-    feed, taken = filter(None, iter(feed)), []  # a portion may hold nothing new
-    while True:
-      more = _unsaid(taken, said)  # some, where memory ran out on the way
-      if not more:
-        more = list(next(feed, ()))
-        taken += more
-      if not more:
-        break
+    taken: list[Prompt] = []
+    feed = _kept(feed, taken)
+    while more := _unsaid(taken, said) or next(feed, ()):  # unsaid: memory ran out
       *long, short = schedule.by_length(more)
       try:
         for prompts in long:
-          self._stream(weights, prompts, iter(()), taken, limit, said)
-        self._stream(weights, short, feed, taken, limit, said)
+          self._stream(weights, prompts, iter(()), limit, said)
+        self._stream(weights, short, feed, limit, said)
       except jax.errors.JaxRuntimeError as error:
         self._halve(error)
     self._statistics.rows += len(taken)
@@ -84,7 +76,7 @@ class Server:
     logging.warning("Out of device memory: from now on %d rows and packs of %d tokens.",
                     self._rows, self._pack)
 
-  def _stream(self, weights, prompts, feed, taken, limit, said):
+  def _stream(self, weights, prompts, feed, limit, said):
     desks = [Desk(mine)
              for mine in schedule.deal(prompts, self._desks.count, weights.desks)]
     if self._leaps:  # leaps leave holes, see `speculate.decode`
@@ -93,20 +85,19 @@ class Server:
     slots = schedule.size_of(max(len(p.tokens) for p in prompts), _LEAST_SLOTS)
     lanes = self._open(weights, desks, slots, ring)
     while any(desk.left or desk.held for desk in desks):
-      lanes = self._more(desks, feed, taken, weights, lanes)
+      lanes = self._more(desks, feed, weights, lanes)
       lanes = self._fill(weights, desks, lanes)
       lanes = self._decode(weights, desks, lanes)
       self._harvest(desks, lanes, said)
       lanes = self._shrink(weights, desks, lanes)
 
-  def _more(self, desks, feed, taken, weights, lanes):
+  def _more(self, desks, feed, weights, lanes):
     """Takes the next portion when fewer wait than there are lanes."""
     if min(desk.left for desk in desks) >= len(desks[0].holder):
       return lanes
-    portion = list(next(feed, ()))
+    portion = next(feed, ())
     if not portion:
       return lanes
-    taken += portion
     for desk, mine in zip(desks, schedule.deal(portion, len(desks), weights.desks)):
       desk.add(mine)
     ring = lanes.said.shape[-1]
@@ -239,7 +230,7 @@ class Server:
   def _spread(self, kind, weights, lanes, *facts):
     eager, whole = self._desks.one_by_one, jax.sharding.PartitionSpec()
     specs = self._lane_specs(self._one(lanes))
-    run = _function(kind, self._decoder, self._sampling, *facts)
+    run = programs.function(kind, self._decoder, self._sampling, *facts)
     if kind in ("grow", "take"):
       return self._desks.each(run, 0, compiled=not eager, specs=(specs, whole), out=specs)
     split = self._desks.tensor > 1
@@ -257,67 +248,12 @@ class Server:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), tree)
 
 
-@functools.lru_cache(maxsize=256)  # the same function in every engine: one compilation
-def _function(kind, decoder, sampling, *facts):
-  """What a desk runs, as a function of arrays alone."""
-  if kind == "grow":
-    return lambda lanes: lanes_lib.grow(lanes, facts[0])
-  if kind == "take":
-    return lambda lanes, index: lanes_lib.take(lanes, index)
-  if kind == "prefill":
-    return lambda params, adapters, stops, lanes, owners, row: prefill(
-      decoder, params, adapters, owners, lanes, row, stops, sampling=sampling,
-      reach=facts[0], prefix=facts[1])
-
-  def run(params, adapters, stops, lanes, owners, fewest):
-    adapters, mix = _owned(adapters, owners, loop=True)
-    if kind == "leap":
-      return speculate.decode(decoder, params, adapters, mix, lanes, stops, fewest)
-    return lanes_lib.decode(decoder, params, adapters, mix, lanes, stops, fewest,
-                            sampling=sampling)
-
-  return run
-
-
-def prefill(decoder: Decoder, params, adapters, owners, lanes, row, stops, *,
-            sampling: Sampling, reach: int, prefix: int):
-  """Computes a pack of prompts and admits them to their lanes.
-
-  Args:
-    owners: of blocks of tokens, or mix [T, E] for packed adapters.
-    row: the arrays of `schedule.row`.
-    reach: static, at least the longest run of one prompt's tokens.
-    prefix: static, P first tokens that prompts of an expert share in the pack.
-  """
-  adapters, mix = _owned(adapters, owners)
-  tokens, positions = row["tokens"], row["positions"]
-  cache = empty_cache(decoder.config, 1, len(tokens), params["embed"].dtype,
-                      is_unstacked(params))
-  at = jnp.maximum(row["begin"] + row["length"] - prefix - 1, 0)[None]
-  where = _spans(positions, reach, row["roots"], prefix)
-  logits, cache = decoder.apply(params, tokens[None], positions[None], cache, adapters,
-                                None if mix is None else mix[None], at, where)
-  slots = lanes.cache.positions.shape[1] - lanes.said.shape[1]
-  place = jnp.arange(slots, dtype=jnp.int32)[None]
-  index = row["begin"][:, None] - prefix + place
-  if prefix:
-    index = jnp.where(place < prefix, row["root"][:, None] + place, index)
-  return lanes_lib.admit(
-    lanes, cache, tokens, logits[0], row["lane"], index, row["length"], row["limit"],
-    row["seed"], stops, sampling=sampling)
-
-
-_spans = jax.jit(spans, static_argnums=(1, 3))
-
-
-def _owned(adapters, owners, loop=False):
-  """(adapters, mix) as `Decoder.apply` takes them."""
-  if adapters is None:
-    return None, None
-  if not isinstance(adapters, lora.Grouped):
-    return adapters, owners
-  adapters = adapters.replace(owners=owners)
-  return (lora.gather(adapters) if loop else adapters), None
+def _kept(feed, taken):
+  """The portions of `feed` that hold something; each is in `taken` from then on."""
+  for portion in map(list, feed):
+    if portion:
+      taken += portion
+      yield portion
 
 
 def _unsaid(prompts, said):

@@ -11,14 +11,14 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "jswarm"
 MODEL_WING = {"decoder", "layers", "lora", "attention", "sampling", "generate", "hf",
               "hf_config", "hf_export", "peft", "tensor_files", "gguf", "gguf_file",
               "gguf_config", "gguf_tokenizer", "text", "experts", "engine", "group",
-              "weights", "serve", "schedule", "lanes", "speculate", "forms", "quantize",
+              "weights", "serve", "programs", "schedule", "lanes", "speculate", "forms", "quantize",
               "parallel"}
 SEARCH_WING = ["racing", "dag_cache", "store", "ranks", "watchdog", "workdir", "graphs",
                "dag", "topologies", "messages", "memo", "utility",
                "contribution", "pso", "motion", "state", "swarm", "run", "system",
                "checkpoint", "metrics", "stats"]
 ON_DEVICE = ["decoder", "layers", "lora", "architecture", "attention", "sampling", "generate",
-             "lanes", "speculate", "serve", "parallel", "forms", "quantize", "graphs",
+             "lanes", "speculate", "serve", "programs", "parallel", "forms", "quantize", "graphs",
              "dag", "pso", "motion", "contribution"]
 
 
