@@ -69,6 +69,7 @@ def test_a_prefix_is_shared_where_enough_prompts_have_it():
   assert schedule.shared_prefix([make(16, 0, [])] * 5) == 0  # something must be left
 
 
+@pytest.mark.slow
 def test_an_expert_with_packs_of_its_own_says_the_same(monkeypatch):
   group, requests = tiny.lora_group(3), _requests(30, 3)
   asked = []
@@ -126,6 +127,7 @@ def test_lanes_are_given_in_blocks_of_one_expert_until_nothing_waits(prompts, si
   assert sorted(seen) == list(range(len(prompts)))
 
 
+@pytest.mark.slow
 def test_more_prompts_than_lanes_are_refilled_and_say_the_same():
   group = tiny.lora_group(3)
   requests = _requests(40, 3)
@@ -137,6 +139,7 @@ def test_more_prompts_than_lanes_are_refilled_and_say_the_same():
       group, requests, rows=64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", forms.FORMS)
 def test_every_form_says_what_merged_weights_say(form):
   group = tiny.lora_group(4)
@@ -154,6 +157,7 @@ def test_the_cost_rule_merges_experts_that_own_many_rows():
   assert forms.choose("merged", "cpu", [2, 1, 2], 3, False)[1] == [1, 2]
 
 
+@pytest.mark.slow
 def test_speculation_says_the_same_tokens_in_fewer_steps():
   group = tiny.lora_group(2)
   requests = _requests(8, 2, lambda i: 40)
@@ -202,6 +206,7 @@ def test_another_error_of_the_device_is_not_swallowed(monkeypatch):
     _said(tiny.lora_group(2), _requests(4, 2))
 
 
+@pytest.mark.slow
 def test_int8_kernels_stay_close_and_carry_adapters():
   base, decoder = tiny.base(), make_decoder(tiny.CONFIG)
   rounded = quantize.quantize(base)
@@ -228,6 +233,7 @@ def test_grouped_adapters_gathered_for_a_loop_are_the_same():
     np.testing.assert_array_equal(gathered.layers[name]["A"], factors["A"][:, [2, 0]])
 
 
+@pytest.mark.slow
 def test_a_search_compiles_few_programs():
   engine.reset_statistics()
   experts = engine.make_experts(tiny.pool(tiny.lora_group(3)), tiny.settings(rows=32))

@@ -159,6 +159,7 @@ def test_a_chat_prompt_is_the_published_template(folder):
   assert text.stop_ids(tokenizer, folder) == (2,)
 
 
+@pytest.mark.slow
 def test_transformers_reads_the_same_weights_from_the_gguf_file(ours, file, folder):
   """Its dequantisation and its order of q and k rows are not ours."""
   theirs = _reference(file.parent, gguf_file=file.name)

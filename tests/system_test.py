@@ -38,6 +38,7 @@ def _in_memory(result, pool, space="factors"):
                       build.wording(config), limit=6, chat=False).replies[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", ["factors", "dense"])
 def test_a_saved_system_says_what_it_said_in_the_search(disk, tmp_path, space):
   _, base, adapters = disk

@@ -146,6 +146,7 @@ def interrupt(monkeypatch, at):
   monkeypatch.setattr(train, "Loader", Loader)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["adapter", "base"])
 def test_an_interrupted_run_continues_bit_for_bit(
     params, rows, tmp_path, monkeypatch, what):
