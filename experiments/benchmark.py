@@ -21,8 +21,10 @@ _SECONDS = flags.DEFINE_float(
   "seconds", 600.0, "A case begins no further round after so long, but has two.", 0.0)
 _SMALL = flags.DEFINE_bool("small", False, "Toy sizes and a toy model.")
 _DTYPE = flags.DEFINE_list("dtype", ["float32", "bfloat16"], "Of the weights.")
+_PEER_DTYPE = flags.DEFINE_list("peer_dtype", [], "Of transformers; as --dtype if empty.")
 _BATCH = flags.DEFINE_list("batch", ["1", "8", "32", "64"], "Rows of generate.")
 _ROWS = flags.DEFINE_list("rows", ["1", "5", "50"], "Rows of each of the experts.")
+_ADAPTERS = flags.DEFINE_list("adapters", [], "Of experts: rank 16 all, rank 8 q v.")
 _MODEL = flags.DEFINE_string("model", "models/smollm2-135m-instruct",
                              "Folder; see experiments.download_model.")
 _DATA = flags.DEFINE_string("data", "data/eval/gsm8k.json",
@@ -38,8 +40,10 @@ def main(argv):
   logging.set_verbosity(logging.INFO)
   options = Options(
     repeats=_REPEATS.value, seconds=_SECONDS.value, small=_SMALL.value,
-    dtypes=tuple(_DTYPE.value), batches=tuple(map(int, _BATCH.value)),
-    rows=tuple(map(int, _ROWS.value)), model=_MODEL.value, data=_DATA.value, dev=_DEV.value, profile=_PROFILE.value)
+    dtypes=tuple(_DTYPE.value), peer_dtypes=tuple(_PEER_DTYPE.value),
+    batches=tuple(map(int, _BATCH.value)),
+    rows=tuple(map(int, _ROWS.value)), adapters=tuple(_ADAPTERS.value),
+    model=_MODEL.value, data=_DATA.value, dev=_DEV.value, profile=_PROFILE.value)
   records, text = [], ""
   for name in chosen(_SUITE.value):
     records += SUITES[name](options)

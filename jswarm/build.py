@@ -250,5 +250,5 @@ def _keep_compiled():
   if jax.config.jax_compilation_cache_dir is None:
     folder = pathlib.Path.home() / ".cache" / "jswarm" / "xla"
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -31,6 +31,7 @@ from jswarm.layers import Step
 from jswarm.lora import by_layer
 from jswarm.lora import gain
 from jswarm.lora import Grouped as Grouped
+from jswarm.lora import layer
 from jswarm.lora import merge as merge
 from jswarm.lora import pack as pack
 from jswarm.lora import Packed as Packed
@@ -65,6 +66,7 @@ class Decoder(NamedTuple):
   apply: _ApplyFn
 
 
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def empty_cache(
   config: DecoderConfig, batch: int, slots: int, dtype, unstacked: bool = False
 ) -> Cache:
@@ -99,7 +101,13 @@ def unstack(params):
   if is_unstacked(params):
     return params
   count = params["layers"]["attn_norm"]["scale"].shape[0]
-  return {**params, "layers": by_layer(each_linear(_turn, params["layers"]), count)}
+  layers = [_turned_layer(params["layers"], i) for i in range(count)]
+  return {**params, "layers": layers}
+
+
+@jax.jit
+def _turned_layer(layers, i):
+  return each_linear(_turn, layer(layers, i))
 
 
 def _turn(module):

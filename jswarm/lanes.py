@@ -48,11 +48,12 @@ class Lanes:
   steps: jax.Array
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
 def empty(config, lanes: int, prompt_slots: int, new_tokens: int, dtype,
           unstacked: bool) -> Lanes:
   """Lanes that wait for prompts of at most C = `prompt_slots` tokens."""
   cache = empty_cache(config, lanes, prompt_slots + new_tokens, dtype, unstacked)
-  zeros = lambda: jnp.zeros(lanes, jnp.int32)  # one buffer each: they are donated
+  zeros = lambda: jnp.zeros(lanes, jnp.int32)
   return Lanes(
     cache=cache.replace(end=jnp.int32(prompt_slots)),
     prompt=jnp.zeros((lanes, prompt_slots), jnp.int32), token=zeros(), position=zeros(),
@@ -73,13 +74,14 @@ def draw(logits, seeds, steps, stops, sampling: Sampling):
 
 
 @functools.partial(jax.jit, static_argnames="sampling", donate_argnums=0)
-def _admit(rest, prompt, logits, lane, length, limit, seed, stops, *, sampling):
+def _admit(rest, tokens, index, logits, lane, length, limit, seed, stops, *, sampling):
   """Everything of `admit` but keys and values; `rest` is Lanes with an empty cache."""
   prompt_slots = rest.cache.positions.shape[1] - rest.said.shape[1]
   token, kept = draw(logits, seed, jnp.zeros_like(lane), stops, sampling)
   kept &= limit > 0
-  index = jnp.arange(prompt_slots, dtype=jnp.int32)[None]
-  places = jnp.where(index < length[:, None], index, -1)
+  prompt = jnp.take(tokens, index, mode="clip")
+  slot = jnp.arange(prompt_slots, dtype=jnp.int32)[None]
+  places = jnp.where(slot < length[:, None], slot, -1)
   places = jnp.pad(places, ((0, 0), (0, rest.said.shape[1])), constant_values=-1)
   said = jnp.full((len(lane), rest.said.shape[1]), -1, jnp.int32)
   said = said.at[:, 0].set(jnp.where(kept, token, -1))
@@ -97,7 +99,8 @@ def _admit(rest, prompt, logits, lane, length, limit, seed, stops, *, sampling):
 @functools.partial(jax.jit, donate_argnums=0)
 def _put(store, pack, lane, index):
   """Rows index[R, C] of pack[(L,) 1, K, T, h] into store[(L,) B, K, S, h] at `lane`."""
-  rows = jnp.take(pack[..., 0, :, :, :], index, axis=-2)  # [(L,) K, R, C, h]
+  # Beyond its length a prompt may hold anything: [(L,) K, R, C, h].
+  rows = jnp.take(pack[..., 0, :, :, :], index, axis=-2, mode="clip")
   rows = jnp.moveaxis(rows, -3, -4)
   slots = slice(0, index.shape[1])
   if store.ndim == 5:
@@ -120,11 +123,10 @@ def admit(lanes: Lanes, pack: Cache, tokens, logits, lane, index, length, limit,
     limit: int32 [R], at most M. seed: uint32 [R].
     stops: int32 [n], tokens that end a reply. sampling: static.
   """
-  index = jnp.clip(index, 0, len(tokens) - 1)  # beyond its length: anything
   file = lambda store, new: jax.tree.map(lambda s, p: _put(s, p, lane, index), store, new)
   k, v = file(lanes.cache.k, pack.k), file(lanes.cache.v, pack.v)
   rest = lanes.replace(cache=lanes.cache.replace(k=None, v=None))
-  rest = _admit(rest, jnp.take(tokens, index), logits, lane, length, limit, seed, stops,
+  rest = _admit(rest, tokens, index, logits, lane, length, limit, seed, stops,
                 sampling=sampling)
   return rest.replace(cache=rest.cache.replace(k=k, v=v))
 

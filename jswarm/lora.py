@@ -9,6 +9,7 @@ Many experts that share a base are one batch.
   merged   kernel += A B: one expert at a time, no extra work a token (`merge`).
 """
 
+from functools import partial
 from typing import Any
 
 from flax import struct
@@ -43,9 +44,10 @@ class Grouped:
 
 def group(adapters, dtype=jnp.float32, unstacked: bool = False) -> Grouped:
   """Adapters {"q": {"A": [E, L, D, r], "B": [E, L, r, n]}, ...}, layer first."""
-  count = next(iter(adapters.values()))["A"].shape[1]
-  layers = jax.tree.map(lambda x: x.astype(dtype).swapaxes(0, 1), adapters)
-  return Grouped(by_layer(layers, count) if unstacked else layers)
+  cast = jax.tree.map(lambda x: x.astype(dtype), adapters)
+  if not unstacked:
+    return Grouped(jax.tree.map(lambda x: x.swapaxes(0, 1), cast))
+  return Grouped(by_layer(cast, next(iter(adapters.values()))["A"].shape[1], axis=1))
 
 
 def gather(grouped: Grouped) -> Grouped:
@@ -57,8 +59,16 @@ def gather(grouped: Grouped) -> Grouped:
   return Grouped(jax.tree.map(take, grouped.layers))
 
 
-def by_layer(tree, count):
-  return [jax.tree.map(lambda x: x[i], tree) for i in range(count)]
+def by_layer(tree, count, axis=0):
+  """A list of `count` trees, one for each entry of the axis."""
+  return [layer(tree, i, axis) for i in range(count)]
+
+
+@partial(jax.jit, static_argnums=2)
+def layer(tree, i, axis=0):
+  """Entry i of the axis. One program for all i: eager slices are a program each."""
+  take = lambda x: jax.lax.dynamic_index_in_dim(x, i, axis, keepdims=False)
+  return jax.tree.map(take, tree)
 
 
 def merge(params, adapter):

@@ -52,21 +52,25 @@ def prefill(decoder: Decoder, params, adapters, owners, lanes, row, stops, *,
   tokens, positions = row["tokens"], row["positions"]
   cache = empty_cache(decoder.config, 1, len(tokens), params["embed"].dtype,
                       is_unstacked(params))
-  at = jnp.maximum(row["begin"] + row["length"] - prefix - 1, 0)[None]
-  where = _spans(positions, reach, row["roots"], prefix)
+  slots = lanes.cache.positions.shape[1] - lanes.said.shape[1]
+  at, where, index = _places(row, slots, reach, prefix)
   logits, cache = decoder.apply(params, tokens[None], positions[None], cache, adapters,
                                 None if mix is None else mix[None], at, where)
-  slots = lanes.cache.positions.shape[1] - lanes.said.shape[1]
-  place = jnp.arange(slots, dtype=jnp.int32)[None]
-  index = row["begin"][:, None] - prefix + place
-  if prefix:
-    index = jnp.where(place < prefix, row["root"][:, None] + place, index)
   return lanes_lib.admit(
     lanes, cache, tokens, logits[0], row["lane"], index, row["length"], row["limit"],
     row["seed"], stops, sampling=sampling)
 
 
-_spans = jax.jit(spans, static_argnums=(1, 3))
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _places(row, slots, reach, prefix):
+  """Of a pack: (last token of each prompt [1, R], `Spans`, all tokens [R, slots])."""
+  last = jnp.maximum(row["begin"] + row["length"] - prefix - 1, 0)[None]
+  where = spans(row["positions"], reach, row["roots"], prefix)
+  place = jnp.arange(slots, dtype=jnp.int32)[None]
+  index = row["begin"][:, None] - prefix + place
+  if prefix:
+    index = jnp.where(place < prefix, row["root"][:, None] + place, index)
+  return last, where, index
 
 
 def _owned(adapters, owners, loop=False):

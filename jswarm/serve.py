@@ -160,9 +160,13 @@ class Server:
     call = self._program("prefill", weights, lanes, reach, prefix)
     self._statistics.programs.add(
       ("prefill", size, most, reach, prefix, len(owners[0]) == 1))
-    return call(weights.params, weights.adapters, self._stops, lanes,
-                self._desks.split(self._mixture(weights, owners, schedule.TOKEN_BLOCK)),
-                self._desks.split(rows))
+    lanes = call(weights.params, weights.adapters, self._stops, lanes,
+                 self._desks.split(self._mixture(weights, owners, schedule.TOKEN_BLOCK)),
+                 self._desks.split(rows))
+    if not self._statistics.first_token:
+      jax.block_until_ready(lanes.token)
+      self._statistics.first_token = time.time()
+    return lanes
 
   def _decode(self, weights, desks, lanes):
     began = time.perf_counter()

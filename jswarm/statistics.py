@@ -15,6 +15,7 @@ class Statistics:
     prefill_seconds, decode_seconds, text_seconds: device twice, tokenizers.
     programs: shapes that were compiled. halved: times that memory ran out.
     gathered_bytes: fetched from the devices: tokens and flags.
+    first_token: `time.time` when the first pack had its first tokens; 0: not yet.
   """
 
   rows: int = 0
@@ -30,6 +31,7 @@ class Statistics:
   text_seconds: float = 0.0
   halved: int = 0
   gathered_bytes: int = 0
+  first_token: float = 0.0
   programs: set = dataclasses.field(default_factory=set)
 
   def summary(self) -> dict[str, float]:

@@ -63,10 +63,11 @@ def load_tokenizer(path):
 def _from_folder(folder):
   import transformers  # seconds to import; the byte tokenizer does not need it
 
-  kind = transformers.AutoTokenizer
-  if os.path.isfile(os.path.join(folder, "tokenizer.json")):
-    kind = transformers.PreTrainedTokenizerFast
+  # Where torch is installed, the name AutoTokenizer alone costs seconds: it imports it.
+  published = os.path.isfile(os.path.join(folder, "tokenizer.json"))
   try:
+    kind = (transformers.PreTrainedTokenizerFast if published
+            else transformers.AutoTokenizer)
     tokenizer = kind.from_pretrained(folder, local_files_only=True)
   except (OSError, ValueError, KeyError, ImportError) as error:
     raise ValueError(

@@ -1,5 +1,6 @@
 """The benchmarks at toy sizes: complete rows, equal work, ratios with wide margins."""
 
+import dataclasses
 import itertools
 import json
 import pathlib
@@ -46,6 +47,17 @@ def test_contenders_take_turns_after_a_warm_up():
   assert timings["a"].seconds == (1.0,) * OPTIONS.repeats
   assert timings["b"].work == {"tokens": 2}
   assert timings["c"].missing and not timings["c"].seconds
+
+
+def test_a_long_warm_up_is_the_only_round():
+  done, ticks = [], itertools.count()
+  run = lambda name: lambda: done.append(name) or {"tokens": 2}
+  timings = harness.interleave(
+    [Contender("a", run("a"), ours=True), Contender("b", run("b"))],
+    dataclasses.replace(OPTIONS, repeats=3, seconds=1.0), "long",
+    clock=lambda: float(next(ticks)))
+  assert done == ["a", "b"]
+  assert timings["b"].seconds == (1.0,)
 
 
 def test_a_ratio_is_the_time_of_the_peer_over_ours_for_the_same_amount():

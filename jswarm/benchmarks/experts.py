@@ -15,7 +15,7 @@ from jswarm.benchmarks.harness import (Contender, Options, Record, compare, inte
                                        optional)
 from jswarm.types import Request
 
-SHAPES = {"rank 16, all": (16, workload.ALL_PROJECTIONS), "rank 8, q v": (8, ("q", "v"))}
+SHAPES = {"rank 16 all": (16, workload.ALL_PROJECTIONS), "rank 8 q v": (8, ("q", "v"))}
 ONE = "one merged expert at a time"
 PEER_ROWS = 64  # most rows of a batch, on both sides
 _ENGINE = {"engine.rows": PEER_ROWS}
@@ -44,7 +44,10 @@ def _sizes(options):
 
 def run(options: Options) -> list[Record]:
   """Every dtype and adapter shape by itself."""
-  return [record for dtype in options.dtypes for shape in SHAPES
+  unknown = sorted(set(options.adapters) - set(SHAPES))
+  if unknown:
+    raise ValueError(f"adapters {unknown}: allowed are {', '.join(map(repr, SHAPES))}.")
+  return [record for dtype in options.dtypes for shape in options.adapters or SHAPES
           for record in _run(options, dtype, shape)]
 
 

@@ -43,7 +43,7 @@ def run(options: Options) -> list[Record]:
       base, ours, theirs, prompts, new, said)]
     timings = interleave(contenders, options, f"generate, {batch} rows")
     for a in ours:
-      for b in options.dtypes:
+      for b in options.theirs:
         records += _records(base.config, sizes, batch, a, b, timings, ceilings, said)
   return records
 
@@ -56,7 +56,7 @@ def _serve(options, dtype, sizes):
 def _peers(folder, options):
   """{dtype: generate, or the ImportError that stands in its way}."""
   found = {}
-  for dtype in options.dtypes:
+  for dtype in options.theirs:
     try:
       found[dtype] = peers.transformers_generate(folder, dtype)
     except ImportError as error:

@@ -26,7 +26,8 @@ class Options:
     repeats: rounds of a case after its warm-up.
     seconds: a case begins no further round after so long, but has two in any case.
     small: toy sizes and a toy model, to try the benchmarks themselves.
-    dtypes: of the weights. batches: rows of `generate`; rows: of each expert.
+    dtypes: of the weights; peer_dtypes: of those of transformers, where others.
+    batches: rows of `generate`; rows: of each expert.
     model: folder of the model; data: a published gsm8k.json, or self-made questions
       where there is no such file.
     dev: questions of a search; profile: folder of traces of our side, or empty.
@@ -36,13 +37,20 @@ class Options:
   seconds: float = 600.0
   small: bool = False
   dtypes: tuple[str, ...] = ("float32", "bfloat16")
+  peer_dtypes: tuple[str, ...] = ()
   batches: tuple[int, ...] = (1, 8, 32, 64)
   rows: tuple[int, ...] = (1, 5, 50)
+  adapters: tuple[str, ...] = ()
   model: str = "models/smollm2-135m-instruct"
   data: str = ""
   dev: int = 4
   profile: str = ""
   seed: int = 0
+
+  @property
+  def theirs(self) -> tuple[str, ...]:
+    """Dtypes of transformers."""
+    return self.peer_dtypes or self.dtypes
 
 
 class Contender(NamedTuple):
@@ -113,23 +121,35 @@ def optional(name: str, build: Callable[[], Callable[[], Mapping[str, int]]]
 
 def interleave(contenders: Sequence[Contender], options: Options, label: str,
                clock: Callable[[], float] = time.perf_counter) -> dict[str, Timing]:
-  """Runs each once to warm up, then all in turn, round after round."""
+  """Runs each once to warm up, then all in turn, round after round.
+
+  A warm-up that alone took longer than `options.seconds` is the one round of its case:
+  compiling is little of so much.
+  """
   able = [c for c in contenders if c.run is not None]
-  work = {c.name: dict(c.run()) for c in able}
   seconds = {c.name: [] for c in able}
   began = clock()
-  for turn in range(options.repeats):
-    if turn >= 2 and clock() - began > options.seconds:
-      break
-    for contender in able:
-      start = clock()
-      contender.run()
-      seconds[contender.name].append(clock() - start)
+  work = {c.name: _timed(c, seconds, clock) for c in able}
+  if clock() - began <= options.seconds:
+    seconds = {c.name: [] for c in able}
+    began = clock()
+    for turn in range(options.repeats):
+      if turn >= 2 and clock() - began > options.seconds:
+        break
+      for contender in able:
+        _timed(contender, seconds, clock)
   logging.info("%s: %d rounds in %.0f s.", label, len(seconds[able[0].name]),
                clock() - began)
   _trace(able, options, label)
   return {c.name: Timing(c.name, tuple(seconds.get(c.name, ())), work.get(c.name, {}),
                          c.missing) for c in contenders}
+
+
+def _timed(contender, seconds, clock):
+  start = clock()
+  work = dict(contender.run())
+  seconds[contender.name].append(clock() - start)
+  return work
 
 
 def _trace(contenders, options, label):

@@ -100,10 +100,11 @@ def run(options: Options) -> list[Record]:
                    Contender(f"published order on our engine {dtype}",
                              _on_engine(side, sizes))]
   with tempfile.TemporaryDirectory() as folder:
-    workload.export(next(iter(sides.values())).base, folder)
-    contenders += [optional(f"published order on transformers {dtype}",
-                            lambda d=dtype, s=side: _on_transformers(s, sizes, folder, d))
-                   for dtype, side in sides.items()]
+    first = next(iter(sides.values()))
+    workload.export(first.base, folder)
+    contenders += [optional(f"published order on transformers {dtype}", lambda d=dtype:
+                            _on_transformers(sides.get(d, first), sizes, folder, d))
+                   for dtype in options.theirs]
   timings = interleave(contenders, options, "search")
   return _records(sides, timings, sizes)
 
