@@ -55,9 +55,17 @@ def apart(form: str, platform: str, particles: PyTree, params: PyTree) -> bool:
   """
   leaves = jax.tree.leaves(particles)
   low = sum(x.size for x in leaves) / len(leaves[0])
-  base = sum(x.size for x in jax.tree.leaves(params["layers"]))
-  return form == "grouped" and platform == "cpu" and base > _QUICK and (
-    low > _LARGE * base)
+  return form == "grouped" and platform == "cpu" and large(params) and (
+    low > _LARGE * _size(params))
+
+
+def large(params: PyTree) -> bool:
+  """Does a program of the base take longer to run than to compile?"""
+  return _size(params) > _QUICK
+
+
+def _size(params):
+  return sum(x.size for x in jax.tree.leaves(params["layers"]))
 
 
 def choose(form: str, platform: str, owners: Sequence[int], experts: int,

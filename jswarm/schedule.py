@@ -20,6 +20,9 @@ _PREFIXES = (16, 32, 64, 128, 256, 512)
 APART = 384  # tokens of an expert that fill packs of its own
 REFILL = 4  # a quarter of the lanes is free: time for the next prompts
 LANES = (1, 8, 32, 64, 128, 256, 512)
+# A step of a large base on CPU takes time by its lanes: here more programs pay.
+FINE_LANES = (1, 8, 16, 24, 32, 64, 128, 256, 512)
+_WIDER = 1.5  # times the lanes, rather than prompts that wait for a block of their own
 
 
 class Prompt(NamedTuple):
@@ -75,15 +78,9 @@ def doubled(count: int, least: int) -> int:
   return least
 
 
-def lanes_for(prompts: int, most: int) -> int:
-  """How many lanes a queue of `prompts` gets, `most` at most."""
-  allowed = [n for n in LANES if n <= most] or [most]
-  return next((n for n in allowed if n >= prompts), allowed[-1])
-
-
 def lane_block(lanes: int) -> int:
   """Lanes that share an expert where rows lie in blocks: fewer, larger products."""
-  return 1 if lanes <= 8 else max(2, lanes // 32)
+  return 1 if lanes <= 16 else max(2, lanes // 32)
 
 
 def shared_prefix(prompts: Sequence[Prompt]) -> int:
@@ -236,15 +233,21 @@ class Desk:
     self.waiting = {o: q for o, q in self.waiting.items() if q}
     return seated
 
-  def shrink(self, lanes: int, block: int) -> np.ndarray | None:
-    """Moves what is held to fewer lanes: the old lane of each, or None if it can't."""
+  def fits(self, lanes: int) -> bool:
+    """Do so many lanes hold all that is held and waits, in blocks of one expert?"""
+    block = lane_block(lanes)
+    rows = Counter({owner: len(queue) for owner, queue in self.waiting.items()})
+    rows.update(self.holder[lane].owner for lane in self.held)
+    return sum(-(-n // block) for n in rows.values()) <= lanes // block
+
+  def shrink(self, lanes: int) -> np.ndarray:
+    """Moves what is held to fewer lanes, which `fits`: the old lane of each."""
+    block = lane_block(lanes)
     by_owner: dict[int, list[int]] = {}
     for lane in self.held:
       by_owner.setdefault(self.holder[lane].owner, []).append(lane)
     parts = [(o, old[i:i + block]) for o, old in sorted(by_owner.items())
              for i in range(0, len(old), block)]
-    if len(parts) > lanes // block:
-      return None
     index = np.full(lanes, len(self.holder), np.int32)
     holder = [None] * lanes
     self.owners = np.zeros(lanes // block, np.int32)
@@ -254,6 +257,15 @@ class Desk:
         index[b * block + i], holder[b * block + i] = lane, self.holder[lane]
     self.holder, self.block = holder, block
     return index
+
+
+def lanes_for(desks: Sequence[Desk], most: int, sizes: Sequence[int] = LANES) -> int:
+  """How many lanes desks with these queues get, `most` at most."""
+  allowed = [n for n in sizes if n <= most] or [most]
+  prompts = max(desk.left for desk in desks)
+  enough = next((n for n in allowed if n >= prompts), allowed[-1])
+  wider = (n for n in allowed if enough <= n <= _WIDER * enough)
+  return next((n for n in wider if all(desk.fits(n) for desk in desks)), enough)
 
 
 def deal(prompts, count, owners=()):
@@ -314,4 +326,7 @@ def fewest(desk, lanes, next_size):
   """Decode until fewer lanes than this are active."""
   if desk.left:  # at least one reply ends, or nothing would ever be refilled
     return min(len(desk.held), lanes - lanes // REFILL + 1)
-  return next_size + 1 if next_size and len(desk.held) > next_size else 1
+  if len(desk.held) > next_size > 0:
+    return next_size + 1
+  # So few as fit, but in too many blocks: after the next reply perhaps not.
+  return max(1, len(desk.held)) if next_size and not desk.fits(next_size) else 1

@@ -108,7 +108,7 @@ class Server:
     return self._program("grow", weights, lanes, wanted)(lanes)
 
   def _open(self, weights, desks, slots, ring):
-    count = schedule.lanes_for(max(desk.left for desk in desks), self._rows)
+    count = schedule.lanes_for(desks, self._rows, self._sizes(weights))
     for desk in desks:
       desk.open(count, schedule.lane_block(count))
     params = weights.params
@@ -172,7 +172,8 @@ class Server:
     began = time.perf_counter()
     count = len(desks[0].holder)
     self._statistics.programs.add(("decode", count, lanes.cache.positions.shape[-1]))
-    fewest = [schedule.fewest(desk, count, self._next_size(desks)) for desk in desks]
+    following = max(self._smaller(weights, desks), default=0)
+    fewest = [schedule.fewest(desk, count, following) for desk in desks]
     owners = [desk.owners for desk in desks]
     few = count <= _FEW and not any(desk.left for desk in desks)
     kind = "leap" if self._leaps and few else "decode"
@@ -198,25 +199,26 @@ class Server:
           self._statistics.new_tokens += len(said[desk.holder[lane].index])
           desk.holder[lane] = None
 
-  def _next_size(self, desks):
-    """The lanes that would do once nothing waits; 0 if these are the fewest."""
-    smaller = [n for n in schedule.LANES if n < len(desks[0].holder)]
-    return smaller[-1] if smaller and not any(desk.left for desk in desks) else 0
+  def _sizes(self, weights):
+    fine = self._desks.platform == "cpu" and forms.large(weights.params)
+    return schedule.FINE_LANES if fine else schedule.LANES
+
+  def _smaller(self, weights, desks):
+    """Fewer lanes that may do once nothing waits, the fewest first."""
+    if any(desk.left for desk in desks):
+      return []
+    return [n for n in self._sizes(weights) if n < len(desks[0].holder)]
 
   def _shrink(self, weights, desks, lanes):
     """Fewer lanes for the last replies."""
-    size = self._next_size(desks)
-    if not size or not any(desk.held for desk in desks) or any(
-        len(desk.held) > size for desk in desks):
+    if not any(desk.held for desk in desks):
       return lanes
-    kept = [(desk.holder, desk.owners, desk.block) for desk in desks]
-    moves = [desk.shrink(size, schedule.lane_block(size)) for desk in desks]
-    if any(move is None for move in moves):
-      for desk, (holder, owners, block) in zip(desks, kept):
-        desk.holder, desk.owners, desk.block = holder, owners, block
+    size = next((n for n in self._smaller(weights, desks)
+                 if all(desk.fits(n) for desk in desks)), 0)
+    if not size:
       return lanes
-    call = self._program("take", weights, lanes)
-    return call(lanes, self._desks.split(moves))
+    moves = [desk.shrink(size) for desk in desks]
+    return self._program("take", weights, lanes)(lanes, self._desks.split(moves))
 
   def _mixture(self, weights, owners, block):
     """What tells a desk's rows their experts: owners of blocks, or mix a row."""

@@ -127,6 +127,57 @@ def test_lanes_are_given_in_blocks_of_one_expert_until_nothing_waits(prompts, si
   assert sorted(seen) == list(range(len(prompts)))
 
 
+def _desk(*rows):
+  """A desk where so many prompts of each expert wait."""
+  owners = [owner for owner, count in enumerate(rows) for _ in range(count)]
+  return Desk([Prompt(i, owner, [1], 4, 0) for i, owner in enumerate(owners)])
+
+
+def test_lanes_are_as_few_as_hold_all_blocks_unless_those_are_far_more():
+  lanes = lambda *rows, sizes=schedule.FINE_LANES: schedule.lanes_for(
+    [_desk(*rows)], 64, sizes)
+  assert [lanes(n) for n in (1, 7, 9, 17, 25, 33, 400)] == [1, 8, 16, 24, 32, 64, 64]
+  assert lanes(*[2] * 10) == 24  # ten blocks of two
+  assert lanes(*[1] * 13) == 16 and lanes(*[3] * 6) == 24  # blocks of one, of two
+  assert lanes(*[1] * 10, *[3] * 3) == 32  # 16 blocks
+  assert lanes(*[1] * 28) == 32  # 64 would be double: some wait
+  assert lanes(20, sizes=schedule.LANES) == 32
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=6), st.integers(0, 5))
+@settings(max_examples=60, deadline=None)
+def test_what_fits_fewer_lanes_moves_there_and_keeps_its_expert(rows, seed):
+  desk, rng = _desk(*rows), np.random.default_rng(seed)
+  desk.open(64, schedule.lane_block(64))
+  desk.seat()
+  for lane in desk.held:
+    if rng.uniform() < 0.6:
+      desk.holder[lane] = None
+  before = {desk.holder[lane].index: lane for lane in desk.held}
+  for size in schedule.FINE_LANES[:-4]:
+    if not desk.fits(size):
+      assert size < 2 * len(before)
+      continue
+    moved = desk.shrink(size)
+    assert {desk.holder[lane].index: moved[lane] for lane in desk.held} == before
+    for lane in desk.held:
+      assert desk.holder[lane].owner == desk.owners[lane // desk.block]
+    return
+  assert len(before) > 32 or sum(rows) > 32
+
+
+@pytest.mark.slow
+def test_a_large_base_decodes_in_finer_lanes_and_says_the_same(monkeypatch):
+  group, requests = tiny.lora_group(3), _requests(20, 3, lambda i: 3 + i % 9)
+  coarse = _said(group, requests, rows=64)
+  engine.reset_statistics()
+  monkeypatch.setattr(forms, "_QUICK", 0)
+  assert _said(group, requests, rows=64) == coarse
+  lanes = {program[1] for program in engine._statistics.programs
+           if program[0] == "decode"}
+  assert 24 in lanes and lanes & {1, 8, 16}
+
+
 @pytest.mark.slow
 def test_more_prompts_than_lanes_are_refilled_and_say_the_same():
   group = tiny.lora_group(3)
