@@ -24,9 +24,7 @@ def get_config():
   config.task.test_size = 400
   config.task.limit = 8
   config.task.chat = False
-  config.messages.first = config.messages.middle = config.messages.last = ""
-  config.messages.response = skills.RESPONSE
-  config.messages.question = skills.QUESTION
+  config.update_from_flattened_dict(skills.MESSAGES)
   config.search.graphs = 6
   config.search.assignments = 6
   config.search.iterations = 6

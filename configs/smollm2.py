@@ -5,8 +5,8 @@
   python -m experiments.search --config=configs/nlgraph.py:smollm2 \
     --config.task.path=data/eval/nlgraph.json --workdir=runs/nlgraph
 
-Small on purpose: N = 3 graphs, M = 3 assignments, 8 dev questions, 3 iterations, 100
-test questions, replies of at most 48 tokens. What that gave, and how long it took,
+Small on purpose: N = 2 graphs, M = 2 assignments, 4 dev questions, 3 iterations, 100
+test questions, replies of at most 32 tokens. What that gave, and how long it took,
 stands in docs/measurements.md.
 """
 
@@ -19,11 +19,11 @@ def get_config():
   config = default()
   config.pool.base = "models/smollm2-135m-instruct"
   config.pool.experts = tuple(f"pools/smollm2/experts/{name}" for name in NAMES)
-  config.task.dev_size = 8
+  config.task.dev_size = 4
   config.task.test_size = 100
-  config.task.limit = 48
-  config.messages.reply_tokens = 48
-  config.search.graphs = 3
-  config.search.assignments = 3
+  config.task.limit = 32
+  config.messages.reply_tokens = 32
+  config.search.graphs = 2
+  config.search.assignments = 2
   config.search.iterations = 3
   return config

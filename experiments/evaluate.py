@@ -42,13 +42,13 @@ def _subject(config):
   """(evaluator, job) of what the flags name."""
   if _SYSTEM.value:
     task = build.task(build.resolve(config))
+    judge = build.judge(config, task, alone=True)  # its weights in the system moved
     found = build.load_system(_SYSTEM.value)
-    return Evaluator(task, found.experts, found.wording,
-                     build.judge(config, task, found.experts)), found.job
-  plan = build.plan(config)
-  names = plan.experts.names
+    return Evaluator(task, found.experts, found.wording, judge), found.job
+  names = build.names(config)
   if _EXPERT.value and _EXPERT.value not in names:
     raise ValueError(f"--expert={_EXPERT.value}: the pool has {', '.join(names)}.")
+  plan = build.plan(config)
   job = (messages.single(names.index(_EXPERT.value)) if _EXPERT.value else
          messages.make_job(graphs.TOPOLOGIES[_TOPOLOGY.value](
              len(names), jax.random.key(plan.seed))))

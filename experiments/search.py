@@ -25,7 +25,7 @@ def main(argv):
   config = _CONFIG.value
   cli.join(config)
   progress = cli.Progress(disable=not (config.log.progress and ranks.is_writer()))
-  plan = build.plan(config, progress=progress)
+  plan = build.plan(config, progress=progress, workdir=_WORKDIR.value)
   progress.expect(cli.planned_calls(plan))
   profile = (jax.profiler.trace(_PROFILE.value, create_perfetto_trace=True)
              if _PROFILE.value else contextlib.nullcontext())

@@ -21,7 +21,8 @@ def main(argv):
   rows = []
   for seed in range(_SEEDS.value):
     config = build.override(_CONFIG.value, {"seed": seed, "log.baselines": True})
-    result = run.run(build.plan(config), f"{_WORKDIR.value}/seed{seed}")
+    workdir = f"{_WORKDIR.value}/seed{seed}"
+    result = run.run(build.plan(config, workdir=workdir), workdir)
     rows.append(result.results)
     logging.info("seed %d: %s", seed, report.test_scores(result.results))
   text = report.sweep_table(rows)

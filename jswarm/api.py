@@ -15,7 +15,8 @@ def load_pool(experts: Sequence[str | Mapping[str, str]], *, base: str = "",
 
   Args:
     experts: each a PEFT adapter, a whole model, "base+adapter", or a dict with
-      `base`, `adapter`, `name`, `revision`.
+      `base`, `adapter`, `name`, `revision` (the adapter's, or the whole model's) and
+      `base_revision` (of an adapter's base).
     base: the base of adapters that name none.
     dtype: "float32" or "bfloat16", of the bases on the device.
     allow_pickle: read .bin files too; they can run code.
@@ -23,8 +24,9 @@ def load_pool(experts: Sequence[str | Mapping[str, str]], *, base: str = "",
   Raises:
     ValueError: names the file, what was found, what was allowed, what to change.
   """
-  return experts_lib.load_pool(experts_lib.parse_specs(experts, base),
-                               build.DTYPES[dtype], allow_pickle)
+  kind = build.model_dtype(dtype, "dtype")  # before anything is downloaded
+  return experts_lib.load_pool(experts_lib.parse_specs(experts, base), kind,
+                               allow_pickle)
 
 
 def search(pool: experts_lib.Pool,
@@ -58,8 +60,9 @@ def search(pool: experts_lib.Pool,
     settings.task.kind = "custom"
   serving = build.engine_settings(build.resolve(settings))
   settings.pool.experts = pool.names
+  settings.pool.dtype = str(pool.groups[0].dtype)
   plan = build.plan(settings, records=records, utility=utility, progress=progress,
-                    experts=engine.make_experts(pool, serving))
+                    experts=engine.make_experts(pool, serving), workdir=workdir)
   return run_lib.run(plan, workdir)
 
 

@@ -18,7 +18,9 @@ from ml_collections import ConfigDict
 
 from jswarm import engine, graphs, messages, pso, ranks, run, system, tasks, train
 from jswarm import train_pool
+from jswarm import workdir as workdir_lib
 from jswarm import experts as experts_lib
+from jswarm.architecture import DecoderConfig
 from jswarm.default_config import get_config
 from jswarm.memo import Meter
 from jswarm.parallel import Desks, local_devices
@@ -111,21 +113,29 @@ def task(config: ConfigDict, records: Any = None,
       min_chunks=max(1, len(config.pool.experts)))
 
 
+def model_dtype(name: str, where: str):
+  """The dtype of a base that is called so; `where` it stands, for the message.
+
+  Raises:
+    ValueError: no such dtype; lists those that are allowed.
+  """
+  if name not in DTYPES:
+    raise ValueError(f"{where}={name!r}: allowed are {', '.join(DTYPES)}.")
+  return DTYPES[name]
+
+
 def pool(config: ConfigDict) -> experts_lib.Pool:
   """Loads the pool that the config names."""
-  if config.pool.dtype not in DTYPES:
-    raise ValueError(f"pool.dtype={config.pool.dtype!r}: allowed are"
-                     f" {', '.join(DTYPES)}.")
+  dtype = model_dtype(config.pool.dtype, "pool.dtype")
   specs = experts_lib.parse_specs(config.pool.experts, config.pool.base)
   place = None
   if config.engine.tensor > 1:  # the base may not fit the default device
     place = Desks(local_devices(config.engine.devices), config.engine.tensor).place
-  return experts_lib.load_pool(specs, DTYPES[config.pool.dtype],
-                               config.pool.allow_pickle, place)
+  return experts_lib.load_pool(specs, dtype, config.pool.allow_pickle, place)
 
 
 def plan(config: ConfigDict, *, records: Any = None, utility: Callable | None = None,
-         experts: Experts | None = None,
+         experts: Experts | None = None, workdir: str | None = None,
          progress: Callable[[int, int], None] | None = None) -> run.Plan:
   """Everything that `run.run` needs.
 
@@ -134,6 +144,7 @@ def plan(config: ConfigDict, *, records: Any = None, utility: Callable | None = 
     records: examples from Python instead of files.
     utility: a function `(examples, replies) -> scores` of your own.
     experts: a pool that is not to be loaded: a remote endpoint, a test.
+    workdir: refused, before any model is loaded, if it is of another configuration.
     progress: called as progress(calls made, calls asked for).
 
   Raises:
@@ -143,51 +154,86 @@ def plan(config: ConfigDict, *, records: Any = None, utility: Callable | None = 
   settings, words = swarm_settings(config), wording(config)
   serving = engine_settings(config)
   loaded_task = task(config, records, utility)
-  if config.engine.compile_cache:
-    _keep_compiled()
-  if experts is None:
-    experts = engine.make_experts(pool(config), serving)
   flat = flatten(config)
   flat.update({f"data.{split}": digest
                for split, digest in loaded_task.spec["sha256"].items()})
   flat["data.prompts"] = loaded_task.spec["prompts_sha256"]
+  if workdir:
+    workdir_lib.check(pathlib.Path(workdir), flat, but=("pool.versions",))
+  if config.engine.compile_cache:
+    _keep_compiled()
+  rates = judge(config, loaded_task, experts)
+  if experts is None:
+    experts = engine.make_experts(pool(config), serving)
   return run.Plan(
       seed=config.seed, task=loaded_task, experts=experts, wording=words,
-      settings=settings, meter=Meter(**config.budget), config=flat,
-      judge=judge(config, loaded_task, experts),
+      settings=settings, meter=Meter(**config.budget), config=flat, judge=rates,
       every=config.checkpoint.every, keep=config.checkpoint.keep,
       tensorboard=config.log.tensorboard, baselines=config.log.baselines,
       progress=progress, processes=processes(config))
 
 
-def judge(config: ConfigDict, loaded_task: tasks.Task, experts: Experts):
+def judge(config: ConfigDict, loaded_task: tasks.Task, experts: Experts | None = None,
+          alone: bool = False):
   """Who rates replies: an expert's index, the `ask` of another model, or None.
 
+  Args:
+    experts: a loaded pool; None: the one that the config names.
+    alone: load the judge by itself even if it is an expert of the pool, for a pool
+      whose weights have moved.
+
   Raises:
-    ValueError: the task needs a judge and the config names none.
+    ValueError: the task needs a judge and the config names none, or none that is there.
   """
   name = config.task.judge
   if not loaded_task.judge:
     return None
+  specs = {}
+  if (alone or not experts) and config.pool.experts:
+    specs = {spec.name: spec for spec in _specs(config)}
+  members = list(experts.names) if experts else list(specs)
+  allowed = f"an expert ({', '.join(members)}) or a model's path"
   if not name:
     raise ValueError(f"task {loaded_task.name!r} is rated by a judge: set task.judge to"
-                     f" an expert ({', '.join(experts.names)}) or to a model's path.")
-  if name in experts.names:
-    return experts.names.index(name)
-  loaded = experts_lib.load_pool(experts_lib.parse_specs([name]),
-                                 DTYPES[config.pool.dtype])
+                     f" {allowed}.")
+  if name in members and not alone:
+    return members.index(name)
+  try:
+    chosen = [specs[name]] if name in specs else experts_lib.parse_specs([name])
+    dtype = model_dtype(config.pool.dtype, "pool.dtype")
+    loaded = experts_lib.load_pool(chosen, dtype, config.pool.allow_pickle)
+  except ValueError as error:
+    raise ValueError(f"task.judge={name!r}: allowed is {allowed}. {error}") from error
   return engine.make_experts(loaded, engine_settings(resolve(config))).ask
+
+
+def names(config: ConfigDict) -> list[str]:
+  """The experts that the config names, in order."""
+  return [spec.name for spec in _specs(config)]
+
+
+def _specs(config):
+  return experts_lib.parse_specs(config.pool.experts, config.pool.base)
 
 
 def pool_training(config: ConfigDict) -> dict[str, Any]:
   """Arguments of `train_pool.train_pool` from a config like configs/tiny_pool.py.
 
   Raises:
-    ValueError: an unknown field; lists the known ones.
+    ValueError: a field is unknown, missing or impossible; names it and the allowed.
   """
   c = config.to_dict()
+  _check_fields(c, dict.fromkeys(("base", "experts", "max_tokens", "settings"), True),
+                "the config")
+  if not c["experts"] or not isinstance(c["experts"], Mapping):
+    raise ValueError(f"experts is {c['experts']!r}: allowed is a section with a source"
+                     " for each expert's name; add at least one.")
   base = c["base"]
-  if isinstance(base, dict):
+  if not isinstance(base, str):  # else a folder or hub id
+    _check_fields(base, _needed(train_pool.Scratch), "base")
+    shape = _needed(DecoderConfig)
+    del shape["vocab"]  # the tokenizer's
+    _check_fields(base["config"], shape, "base.config")
     base = train_pool.Scratch(**{
         **base, "source": _typed(train_pool.Source, base["source"], "base.source"),
         "settings": _typed(train.Settings, base["settings"], "base.settings")})
@@ -199,21 +245,43 @@ def pool_training(config: ConfigDict) -> dict[str, Any]:
 
 
 def _typed(kind, fields, where):
-  known = {f.name for f in dataclasses.fields(kind)}
-  unknown = sorted(set(fields) - known)
-  if unknown:
-    raise ValueError(f"{where}: unknown {unknown}, allowed are {sorted(known)}.")
-  return kind(**fields)
+  _check_fields(fields, _needed(kind), where)
+  try:
+    return kind(**fields)
+  except (TypeError, ValueError) as error:
+    raise ValueError(f"{where}: {error}") from error
+
+
+def _needed(kind):
+  """{field of a dataclass: whether it has no default}."""
+  return {f.name: f.default is f.default_factory is dataclasses.MISSING
+          for f in dataclasses.fields(kind)}
+
+
+def _check_fields(fields, known, where):
+  """Raises ValueError unless `fields` are among `known` and all the needed ones."""
+  allowed = ", ".join(f"{name} (needed)" if known[name] else name
+                      for name in sorted(known))
+  if not isinstance(fields, Mapping):
+    raise ValueError(f"{where} is {fields!r}; allowed is a section with the fields"
+                     f" {allowed}.")
+  unknown = sorted(set(fields) - set(known))
+  missing = sorted(name for name in known if known[name] and name not in fields)
+  if unknown or missing:
+    found = [f"{what} {', '.join(map(repr, names))}" for what, names in
+             (("unknown", unknown), ("missing", missing)) if names]
+    raise ValueError(f"{where}: {' and '.join(found)}. Allowed are {allowed}: rename or"
+                     " remove what is unknown, add what is missing.")
 
 
 def load_system(folder: str | os.PathLike, *, base: str = "",
-                dtype: str = "float32") -> system.LoadedSystem:
+                dtype: str = "") -> system.LoadedSystem:
   """A saved system, ready to answer.
 
   Args:
     folder: the `best` folder of a run, or a copy of it.
     base: where the base model is now, if not where it was in the search.
-    dtype: of the base on the device.
+    dtype: of the base on the device; empty: that of the search.
 
   Raises:
     ValueError: a file is missing or was changed, or the base is not there.
@@ -222,8 +290,9 @@ def load_system(folder: str | os.PathLike, *, base: str = "",
   stored = description["experts"]
   specs = [_stored_spec(pathlib.Path(folder), name, entry, base)
            for name, entry in stored.items()]
-  loaded = experts_lib.load_pool(specs, DTYPES[dtype])
-  config = resolve(get_config())
+  config = resolve(override(get_config(), {
+      **description.get("serving", {}), **({"pool.dtype": dtype} if dtype else {})}))
+  loaded = experts_lib.load_pool(specs, model_dtype(config.pool.dtype, "dtype"))
   return system.LoadedSystem(
       job, engine.make_experts(loaded, engine_settings(config)),
       messages.Wording(**description["wording"]), description["limit"],
@@ -234,7 +303,9 @@ def _stored_spec(folder, name, entry, base):
   path = str(folder / entry["path"])
   if entry["kind"] == "full":
     return experts_lib.Spec(name=name, base=path)
-  return experts_lib.Spec(name=name, base=base or entry["base"], adapter=path)
+  revision = None if base else entry.get("base_revision")  # of where it was
+  return experts_lib.Spec(name=name, base=base or entry["base"], adapter=path,
+                          base_revision=revision)
 
 
 def _parser(task_config, published):

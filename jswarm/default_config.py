@@ -80,7 +80,8 @@ def get_config() -> ConfigDict:
   config.role = _pso()
   config.weight = _pso()
   config.budget = ConfigDict(dict(
-      calls=0, tokens=0, seconds=0.0,  # 0: no limit; the final test is not counted
+      calls=0, tokens=0, seconds=0.0,  # 0: no limit; seconds in which experts are
+      # asked. The final test is not counted.
   ))
   config.checkpoint = ConfigDict(dict(
       every=1,  # iterations
@@ -96,7 +97,7 @@ def get_config() -> ConfigDict:
       progress=True,
       baselines=False,  # also test star, chain and random DAGs of the experts
   ))
-  return config
+  return config.lock()  # a field misspelt in an overlay is an error
 
 
 def _pso() -> ConfigDict:

@@ -116,4 +116,5 @@ def make_experts(pool: experts_lib.Pool, settings: Settings) -> Experts:
       install=install, ask=ask,
       count=lambda e, t: len(text.encode(by_expert[e].group.tokenizer, [t], False)[0]),
       clip=lambda e, t, n: text.clip(by_expert[e].group.tokenizer, t, n),
-      room=lambda e, limit: by_expert[e].room(limit), save=save)
+      room=lambda e, limit: by_expert[e].room(limit), save=save,
+      fixed=tuple(by_expert[e].particles.fixed for e in range(len(pool.names))))

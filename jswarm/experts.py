@@ -12,6 +12,7 @@ import os
 import pathlib
 from typing import Any
 
+from absl import logging
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,13 +32,20 @@ class Spec:
     name: unique in the pool; names files and columns.
     base: folder, hub id or .gguf file of a whole model.
     adapter: PEFT folder or hub id on that base; empty: the base itself.
-    revision: of hub ids.
+    revision: of the expert's own repository: the adapter's, or the whole model's.
+    base_revision: of the base under an adapter.
   """
 
   name: str
   base: str
   adapter: str = ""
   revision: str | None = None
+  base_revision: str | None = None
+
+  @property
+  def source(self) -> tuple[str, str | None]:
+    """The base and its revision: two revisions of one repository are two bases."""
+    return self.base, self.base_revision if self.adapter else self.revision
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +69,11 @@ class Group:
   params: PyTree | None
   particles: PyTree
 
+  @property
+  def dtype(self):
+    """Of the weights that answer."""
+    return jax.tree.leaves((self.params, self.particles))[0].dtype
+
 
 @dataclasses.dataclass(frozen=True)
 class Pool:
@@ -68,6 +81,28 @@ class Pool:
 
   names: tuple[str, ...]
   groups: tuple[Group, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Base:
+  """A base that was checked; its weights are not read yet."""
+
+  folder: str
+  config: DecoderConfig
+  tokenizer: Any
+  stops: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked:
+  """What `check_pool` has found.
+
+  Attributes:
+    bases: by `Spec.source`. adapters: by the expert's name, leaves [L, ...].
+  """
+
+  bases: Mapping[tuple[str, str | None], Base]
+  adapters: Mapping[str, PyTree]
 
 
 def locate(path: str, revision: str | None = None) -> str:
@@ -84,12 +119,14 @@ def parse_specs(experts: Sequence[str | Mapping[str, str]], base: str = "") -> l
 
   Args:
     experts: each "adapter folder", "model folder", "base+adapter", or a mapping
-      with `path` or `base`/`adapter`, optional `name` and `revision`.
+      with `path` or `base`/`adapter`, optional `name`, `revision` (of the adapter,
+      or of the whole model) and `base_revision` (of an adapter's base).
     base: base of adapters that name none; without it their own
       `base_model_name_or_path` is used.
 
   Raises:
-    ValueError: an empty pool, an unknown key, two experts of one name.
+    ValueError: an empty pool, an unknown key, the revision of no base, two experts
+      of one name.
   """
   if not experts:
     raise ValueError("pool.experts is empty: name at least one expert.")
@@ -102,39 +139,50 @@ def parse_specs(experts: Sequence[str | Mapping[str, str]], base: str = "") -> l
   return specs
 
 
+def check_pool(specs: Sequence[Spec], allow_pickle: bool = False) -> Checked:
+  """Finds what is wrong with a pool before the weights of any base are read.
+
+  Of each base: config, names, shapes and extent of its tensors, tokenizer and size of
+  its vocabulary. Then adapters; they are small, and read whole.
+
+  Raises:
+    ValueError: as `load_pool`.
+  """
+  folders = {spec.name: locate(spec.adapter, spec.revision)
+             for spec in specs if spec.adapter}  # first: bases take long to download
+  bases = {source: _check_base(locate(*source), allow_pickle)
+           for source in dict.fromkeys(spec.source for spec in specs)}
+  adapters = {spec.name: _load_adapter(spec, folders[spec.name],
+                                       bases[spec.source].config, allow_pickle)
+              for spec in specs if spec.adapter}
+  return Checked(bases, adapters)
+
+
 def load_pool(specs: Sequence[Spec], dtype=jnp.float32,
               allow_pickle: bool = False, place=None) -> Pool:
   """Loads every expert once; bases are shared.
 
-  All adapters are read before any base, so that a bad one is found in seconds.
+  `check_pool` comes first, so that whatever is wrong is found in seconds.
   `place`: where leaves of a base under adapters go, see `hf.load_base`.
 
   Raises:
     ValueError: a file is missing, truncated, of another base or unsupported; the
       message names it, what was allowed and what to change.
   """
-  folders = {spec.base: locate(spec.base, spec.revision) for spec in specs}
-  adapters = {
-      spec.name: hf.load_adapter(locate(spec.adapter, spec.revision),
-                                 _config(folders[spec.base]),
-                                 allow_pickle=allow_pickle)
-      for spec in specs if spec.adapter}
+  checked = check_pool(specs, allow_pickle)
   groups, full = [], {}
-  for base in dict.fromkeys(spec.base for spec in specs):
-    members = [i for i, spec in enumerate(specs) if spec.base == base]
+  for source, base in checked.bases.items():
+    members = [i for i, spec in enumerate(specs) if spec.source == source]
     adapted = any(specs[i].adapter for i in members)
-    config, params = _load_base(folders[base], dtype, allow_pickle,
-                                place if adapted else None)
-    tokenizer = text.load_tokenizer(folders[base])
-    _check_vocabulary(tokenizer, config, folders[base])
+    params = _load_params(base.folder, dtype, allow_pickle, place if adapted else None)
     if adapted:
-      stops = text.stop_ids(tokenizer, folders[base])
-      particles = _stack_adapters([adapters.get(specs[i].name) for i in members])
+      adapters = [checked.adapters.get(specs[i].name) for i in members]
       groups.append(Group("lora", tuple(specs[i] for i in members), tuple(members),
-                          config, tokenizer, stops, params, particles))
+                          base.config, base.tokenizer, base.stops, params,
+                          _stack_adapters(adapters)))
     else:
-      key = (dataclasses.replace(config, max_positions=0), digest(tokenizer))
-      full.setdefault(key, []).append((members, config, tokenizer, folders[base], params))
+      key = (dataclasses.replace(base.config, max_positions=0), digest(base.tokenizer))
+      full.setdefault(key, []).append((members, base, params))
   groups += [_full_group(entries, specs) for entries in full.values()]
   return Pool(tuple(spec.name for spec in specs), tuple(groups))
 
@@ -162,7 +210,7 @@ def dense_adapter(particles: PyTree, mix: np.ndarray) -> PyTree:
 def _parse_spec(expert, base):
   if isinstance(expert, str):
     expert = {"path": expert}
-  known = {"name", "path", "base", "adapter", "revision"}
+  known = {"name", "path", "base", "adapter", "revision", "base_revision"}
   unknown = set(expert) - known
   if unknown:
     raise ValueError(f"pool.experts entry {dict(expert)}: unknown {sorted(unknown)},"
@@ -182,19 +230,39 @@ def _parse_spec(expert, base):
   if not own_base:
     raise ValueError(f"pool.experts entry {dict(expert)} names no base: set pool.base,"
                      " or write 'base+adapter'.")
+  if expert.get("base_revision") and not adapter:
+    raise ValueError(f"pool.experts entry {dict(expert)} has no adapter, so that"
+                     " `base_revision` says nothing: a whole model has a `revision`.")
   name = expert.get("name") or pathlib.PurePath(adapter or own_base).stem
   return Spec(name=name, base=own_base, adapter=adapter,
-              revision=expert.get("revision") or None)
+              revision=expert.get("revision") or None,
+              base_revision=expert.get("base_revision") or None)
 
 
-def _config(folder):
-  return gguf.read_config(folder) if folder.endswith(".gguf") else hf.read_config(folder)
+def _check_base(folder, allow_pickle):
+  config = (gguf.check_base(folder) if folder.endswith(".gguf")
+            else hf.check_base(folder, allow_pickle))
+  tokenizer = text.load_tokenizer(folder)
+  _check_vocabulary(tokenizer, config, folder)
+  return Base(folder, config, tokenizer, text.stop_ids(tokenizer, folder))
 
 
-def _load_base(folder, dtype, allow_pickle, place):
+def _load_adapter(spec, folder, config, allow_pickle):
+  adapter = hf.load_adapter(folder, config, allow_pickle=allow_pickle)
+  last = lambda path: pathlib.PurePath(path.removeprefix(BUILTIN)).name.lower()
+  named = hf.adapter_base(folder)
+  if last(named) and last(named) != last(spec.base):
+    logging.warning(
+        "the adapter %s was made for the base %s and is put on %s, where its shapes"
+        " fit: check that these are the same weights under two names; if not, give the"
+        " expert the `base` that it was made for", spec.adapter, named, spec.base)
+  return adapter
+
+
+def _load_params(folder, dtype, allow_pickle, place):
   if folder.endswith(".gguf"):
-    return gguf.load_base(folder, dtype)
-  return hf.load_base(folder, dtype, allow_pickle=allow_pickle, place=place)
+    return gguf.load_base(folder, dtype)[1]
+  return hf.load_base(folder, dtype, allow_pickle=allow_pickle, place=place)[1]
 
 
 def _check_vocabulary(tokenizer, config, folder):
@@ -229,9 +297,9 @@ def _stack_adapters(adapters):
 
 
 def _full_group(entries, specs):
-  members = tuple(i for entry in entries for i in entry[0])
-  _, config, tokenizer, folder, _ = entries[0]
-  params = [entry[-1] for entry in entries]
-  particles = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
-  return Group("full", tuple(specs[i] for i in members), members, config, tokenizer,
-               text.stop_ids(tokenizer, folder), None, particles)
+  pairs = [(i, params) for mine, _, params in entries for i in mine]
+  members, each = zip(*pairs)  # experts of one model too are a particle each
+  particles = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+  _, base, _ = entries[0]
+  return Group("full", tuple(specs[i] for i in members), members, base.config,
+               base.tokenizer, base.stops, None, particles)

@@ -39,14 +39,19 @@ _NORMS = {
   "attn_q_norm": ("attn", "q_norm"),
   "attn_k_norm": ("attn", "k_norm"),
 }
-_ONCE = {
-  f"{name}.weight" for name in ("token_embd", "output_norm", "output", "rope_freqs")
-}
 
 
 def read_config(path):
   """The `DecoderConfig` of a GGUF file, from its header alone."""
   return gguf_config.read_config(gguf_file.open_file(path))
+
+
+def check_base(path):
+  """The config of a GGUF model whose tensors are all there, whole and readable.
+
+  Reads the header alone. Errors are those of `load_base`.
+  """
+  return _open(path)[1]
 
 
 def load_base(path, dtype=jnp.float32):
@@ -63,9 +68,7 @@ def load_base(path, dtype=jnp.float32):
     ValueError: missing or truncated file, unknown architecture or quantisation, tensors
       that are missing, left over or of the wrong shape.
   """
-  file = gguf_file.open_file(path)
-  config = gguf_config.read_config(file)
-  _check_names(file, config)
+  file, config = _open(path)
   return config, jax.tree.map(jnp.asarray, _params(file, config, np.dtype(dtype)))
 
 
@@ -83,19 +86,49 @@ def convert(path, folder, dtype=jnp.float32):
   return config
 
 
-def _check_names(file, config):
-  """Raises ValueError for tensors that no part of the decoder would use."""
-  names = [*_LINEAR, *_NORMS]
-  known = {f"blk.{i}.{n}.weight" for i in range(config.layers) for n in names}
+def _open(path):
+  """(file, config) of a GGUF model, checked; no tensor is read yet."""
+  file = gguf_file.open_file(path)
+  config = gguf_config.read_config(file)
+  names = _names(config)
+  _check_names(file, names)
+  for name in names:
+    _check_shape(file, config, name)
+  gguf_file.check_readable(file)
+  return file, config
+
+
+def _names(config) -> list[str]:
+  """Every tensor that the params of `config` are made of."""
+  norms = ["attn_norm", "ffn_norm"]
+  norms += ["post_attention_norm", "post_ffw_norm"] * config.post_norms
+  norms += ["attn_q_norm", "attn_k_norm"] * config.qk_norm
   biased = ["attn_q", "attn_k", "attn_v"] * config.qkv_bias
   biased += ["attn_output"] * config.o_bias
-  known |= {f"blk.{i}.{n}.bias" for i in range(config.layers) for n in biased}
-  left = sorted(set(file.tensors) - known - _ONCE)
+  parts = [f"{n}.weight" for n in (*_LINEAR, *norms)] + [f"{n}.bias" for n in biased]
+  once = ["token_embd", "output_norm"] + ["output"] * (not config.tied)
+  return [f"{name}.weight" for name in once] + [
+    f"blk.{i}.{part}" for i in range(config.layers) for part in parts
+  ]
+
+
+def _check_names(file, names):
+  """Raises ValueError for tensors that no part of the decoder would use."""
+  left = sorted(set(file.tensors) - set(names) - {"rope_freqs.weight"})
   if left:
     raise ValueError(
       f"{file.path} has {len(left)} tensors that the decoder does not know, such as "
-      f"{left[:3]}; known in a block: {names}. It is a variant (mixture of experts, "
-      "fused or biased layers): use a dense model of the same family"
+      f"{left[:3]}; known in a block: {[*_LINEAR, *_NORMS]}. It is a variant (mixture "
+      "of experts, fused or biased layers): use a dense model of the same family"
+    )
+
+
+def _check_shape(file, config, name):
+  shape, expected = gguf_config.tensor(file, name).shape, _shape(config, name)
+  if shape != expected:
+    raise ValueError(
+      f"{file.path}: tensor {name} has shape {shape} where the metadata make it "
+      f"{expected}. The file is inconsistent: download or export it again"
     )
 
 
@@ -138,12 +171,6 @@ def _stack(file, config, name, dtype):
 
 def _read(file, config, name):
   """One tensor as Hugging Face would store it, [out, in]."""
-  shape, expected = gguf_config.tensor(file, name).shape, _shape(config, name)
-  if shape != expected:
-    raise ValueError(
-      f"{file.path}: tensor {name} has shape {shape} where the metadata make it "
-      f"{expected}. The file is inconsistent: download or export it again"
-    )
   x = gguf_file.read(file, name)
   if config.norm_offset and name.endswith("norm.weight"):
     return x - config.norm_offset

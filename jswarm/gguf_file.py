@@ -177,10 +177,20 @@ def read(file: File, name: str) -> np.ndarray:
   Raises ValueError for a quantisation that the `gguf` package cannot undo.
   """
   tensor = file.tensors[name]
-  kind = _quantisation(file.path, name, tensor.kind)
   count = _byte_count(file.path, name, tensor)
   rows = file.data[tensor.start : tensor.start + count]
-  rows = np.asarray(rows).reshape(*tensor.shape[:-1], -1)
+  return _dequantised(file, name, np.asarray(rows).reshape(*tensor.shape[:-1], -1))
+
+
+def check_readable(file: File) -> None:
+  """Raises ValueError for a quantisation that `read` cannot undo; reads no tensor."""
+  for kind, name in {t.kind: name for name, t in file.tensors.items()}.items():
+    _, size = gguf.GGML_QUANT_SIZES[kind]
+    _dequantised(file, name, np.zeros((1, size), np.uint8))  # one block of that kind
+
+
+def _dequantised(file, name, rows):
+  kind = _quantisation(file.path, name, file.tensors[name].kind)
   try:
     return gguf.dequantize(rows, kind)
   except NotImplementedError as error:

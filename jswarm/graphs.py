@@ -75,13 +75,16 @@ def decode(adjacency: jax.Array, key: jax.Array | None = None, *, top_p: float =
     top_p, edge_mode, threshold, as_published: see `Settings`; static.
 
   Raises:
-    ValueError: not a square matrix, an invalid setting, or a missing key.
+    ValueError: not a square matrix, an entry that is not finite (under jit nobody
+      looks), an invalid setting, or a missing key.
   """
   settings = Settings(top_p=top_p, edge_mode=edge_mode, threshold=threshold,
                       as_published=as_published)
   if adjacency.ndim != 2 or adjacency.shape[0] != adjacency.shape[1]:
     raise ValueError(f"the adjacency has the shape {adjacency.shape}: allowed is"
                      " [N, N]. Decode a batch with decode_swarm.")
+  if not isinstance(adjacency, jax.core.Tracer):
+    check_adjacency(adjacency)
   return _decode(adjacency, _check_key(key, settings), settings)
 
 

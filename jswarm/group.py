@@ -27,10 +27,11 @@ class Served:
   """A group that answers; `settings` is an `engine.Settings`."""
 
   def __init__(self, group: experts_lib.Group, settings, statistics: Statistics):
-    self.group, self._settings, self._statistics = group, settings, statistics
+    self._settings, self._statistics = settings, statistics
     self._desks = Desks(local_devices(settings.devices), settings.tensor)
     self.particles = Particles(group, self._desks, settings.space == "dense",
                                settings.int8)
+    self.group = group = self.particles.group
     self._row = {expert: i for i, expert in enumerate(group.members)}
     self._overhead = 1 + max(
         len(text.encode(group.tokenizer, [""], chat)[0]) for chat in (False, True))
@@ -39,7 +40,7 @@ class Served:
                           rows=self._rows, pack_tokens=settings.pack_tokens,
                           statistics=statistics, leaps=settings.speculate)
     self._store = store.Store(settings.memo) if settings.memo else None
-    self._tokenizer_digest = experts_lib.digest(group.tokenizer) if self._store else ""
+    self._tokenizer_digest = text.fingerprint(group.tokenizer)
 
   def save(self, folder: str, particles: PyTree | None, expert: int) -> dict:
     """Writes one expert of the pool; see `Particles.save`."""
@@ -118,8 +119,10 @@ class Served:
     """Of a reply on disk: all that it depends on."""
     s = self._settings
     drawn = f"|{prompt.seed}" if s.sampling.temperature else ""
+    # How it is computed: in bfloat16 the last bits, and with them words, depend on it.
+    how = f"{s.form}|{s.tensor}|{self._desks.platform}|int8={s.int8}"
     return store.key(self.particles.version(prompt.owner), prompt.tokens, prompt.limit,
-                     f"{s.sampling}|int8={s.int8}{drawn}", self._tokenizer_digest)
+                     f"{s.sampling}|{how}{drawn}", self._tokenizer_digest)
 
   def _streams(self, requests):
     """(weights, indices) of each stream: mixed rows together, other experts alone."""
@@ -151,6 +154,8 @@ class Served:
   def _fitting_rows(self):
     """Lanes whose cache fits the memory that base and adapters leave, in full."""
     c, most = self.group.config, _MOST_ROWS.get(self._desks.platform, schedule.LANES[-1])
+    if not self._desks.memory():  # nobody knows: a modest number
+      return min(most, _MOST_ROWS["cpu"])
     width = 4 if self._desks.platform == "cpu" else 2
     token = 2 * c.layers * c.kv_heads * c.head_dim * width
     lane = token * min(c.max_positions, _PLANNED_TOKENS) + 4 * c.vocab

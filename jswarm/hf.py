@@ -69,6 +69,15 @@ def resolve(path_or_hub_id, revision: str | None = None) -> str:
     ) from error
 
 
+def check_base(folder, allow_pickle: bool = False) -> DecoderConfig:
+  """The config of a base whose tensors are all there, whole and readable.
+
+  Reads headers alone. Arguments and errors are those of `load_base`.
+  """
+  config, *_ = _open(folder, allow_pickle)
+  return config
+
+
 def load_base(
   folder, dtype=jnp.float32, allow_pickle: bool = False, place=None
 ) -> tuple[DecoderConfig, Any]:
@@ -88,11 +97,7 @@ def load_base(
     ValueError: a file is missing or damaged; tensors are missing, left over or of
       other shapes than the config says.
   """
-  config = read_config(folder)
-  tensors = tensor_files.open_folder(folder, "model", allow_pickle)
-  prefix = _prefix(tensors, folder)
-  leaves = _leaves(config)
-  _check(tensors, prefix, leaves, config, folder)
+  config, tensors, prefix, leaves = _open(folder, allow_pickle)
   params: dict = {}
   for leaf in leaves:
     value = _fill(tensors, prefix, leaf, config, dtype)
@@ -123,6 +128,16 @@ def save_base(folder, config: DecoderConfig, params) -> None:
   folder = pathlib.Path(folder)
   tensor_files.write_safetensors(folder / "model.safetensors", arrays)
   tensor_files.write_json(folder / "config.json", fields)
+
+
+def _open(folder, allow_pickle):
+  """(config, tensors, prefix, leaves) of a base, checked; no tensor is read yet."""
+  config = read_config(folder)
+  tensors = tensor_files.open_folder(folder, "model", allow_pickle)
+  prefix = _prefix(tensors, folder)
+  leaves = _leaves(config)
+  _check(tensors, prefix, leaves, config, folder)
+  return config, tensors, prefix, leaves
 
 
 def _leaves(config) -> list[_Leaf]:
@@ -217,6 +232,8 @@ def _check(tensors, prefix, leaves, config, folder):
       f"{folder}: tensors that a {config.family} of {config.layers} layers does not "
       f"have: {say(extra)}. Use the config.json that belongs to these weights."
     )
+  for name in expected:
+    tensors[name].read()  # maps the file without reading it, or refuses the dtype
 
 
 def _fill(tensors, prefix, leaf, config, dtype):

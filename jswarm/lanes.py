@@ -101,11 +101,10 @@ def _put(store, pack, lane, index):
   """Rows index[R, C] of pack[(L,) 1, K, T, h] into store[(L,) B, K, S, h] at `lane`."""
   # Beyond its length a prompt may hold anything: [(L,) K, R, C, h].
   rows = jnp.take(pack[..., 0, :, :, :], index, axis=-2, mode="clip")
-  rows = jnp.moveaxis(rows, -3, -4)
-  slots = slice(0, index.shape[1])
-  if store.ndim == 5:
-    return store.at[:, lane, :, slots].set(jnp.moveaxis(rows, -4, 0), mode="drop")
-  return store.at[lane, :, slots].set(rows, mode="drop")
+  rows = jnp.moveaxis(rows, -3, -4)  # [(L,) R, K, C, h]
+  layers = (slice(None),) * (store.ndim - 4)
+  return store.at[(*layers, lane, slice(None), slice(0, index.shape[1]))].set(
+    rows, mode="drop")
 
 
 def admit(lanes: Lanes, pack: Cache, tokens, logits, lane, index, length, limit, seed,

@@ -8,6 +8,7 @@ the next role-step.
 
 from collections.abc import Callable, Sequence
 import hashlib
+import itertools
 from typing import Any
 
 import jax
@@ -53,12 +54,14 @@ class Meter:
 
 def versions(experts: Experts, weights: tuple[PyTree, ...]) -> list[str]:
   """A digest for each expert of the weights that it answers with."""
-  digests = [digest(None, name)[:24] for name in experts.names]
+  named = [f"{name}{fixed}" for name, fixed in itertools.zip_longest(
+      experts.names, experts.fixed, fillvalue="")]
+  digests = [digest(None, name)[:24] for name in named]
   for members, group in zip(experts.groups, weights, strict=True):
     host = jax.tree.map(np.asarray, group)
     for i, expert in enumerate(members):
       own = jax.tree.map(lambda leaf: leaf[i], host)
-      digests[expert] = digest(own, experts.names[expert])[:24]
+      digests[expert] = digest(own, named[expert])[:24]
   return digests
 
 
@@ -72,7 +75,9 @@ class Memo:
     self._on_made = on_made or (lambda made, asked: None)
     self._replies: dict[str, Reply] = {}
     self._watchers: list[Callable[[set[str]], None]] = []
-    self._versions = versions(experts, experts.weights)
+    self._versions = self._loaded = versions(experts, experts.weights)
+    self._weights = experts.weights
+    self._judges: set[str] = set()
     self.experts = experts._replace(ask=self.ask, install=self.install)
 
   @property
@@ -87,12 +92,28 @@ class Memo:
   def install(self, weights: tuple[PyTree, ...]) -> None:
     """Installs weights and forgets the replies of weights that are gone."""
     self._inner.install(weights)
-    self._versions = versions(self._inner, weights)
+    self._weights, self._versions = weights, versions(self._inner, weights)
+
+  def as_loaded(self, expert: int) -> Callable[[Sequence[Request]], list[Reply]]:
+    """An `ask` of one expert on the weights that it came with, whatever is installed:
+    a judge that moved with the swarm would be a scale that does."""
+    def ask(requests):
+      requests = [request._replace(expert=expert) for request in requests]
+      if self._versions[expert] == self._loaded[expert]:
+        return self.ask(requests)
+      moved = self._weights
+      self.install(self._inner.weights)
+      try:
+        return self.ask(requests)
+      finally:
+        self.install(moved)
+    self._judges.add(self._loaded[expert])
+    return ask
 
   def forget(self, *kept: tuple[PyTree, ...]) -> None:
     """Drops the replies of all weights but the installed ones and those `kept`."""
     held = {v for weights in kept for v in versions(self._inner, weights)}
-    held |= set(self._versions)
+    held |= set(self._versions) | self._judges
     for forget in self._watchers:
       forget(held)
     self._replies = {key: reply for key, reply in self._replies.items()

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from absl import logging
 import numpy as np
 
+from jswarm.tasks.prompts import fill
 from jswarm.types import Experts, Request
 
 
@@ -117,9 +118,9 @@ def compose(wording: Wording, instruction: str, replies: Sequence[str],
             chunk: str, prompt: str) -> str:
   """One node's prompt: instruction, context, numbered replies, question."""
   # Newlines of a reply would end its numbered line early.
-  quoted = [wording.response.format(k=k, reply=" ".join(reply.split("\n")))
+  quoted = [fill(wording.response, k=str(k), reply=" ".join(reply.split("\n")))
             for k, reply in enumerate(replies, 1)]
-  lines = [instruction, chunk, *quoted, wording.question.format(prompt=prompt)]
+  lines = [instruction, chunk, *quoted, fill(wording.question, prompt=prompt)]
   return "\n".join(line for line in lines if line)
 
 

@@ -22,7 +22,7 @@ from jswarm.state import Settings, State, System, template
 from jswarm.memo import Budget, Memo, Meter, versions
 from jswarm.tasks.base import Task, UtilityError
 from jswarm.types import Experts
-from jswarm.utility import Evaluation, Evaluator
+from jswarm.utility import Evaluation, Evaluator, mean
 from jswarm.workdir import Files, enter
 
 
@@ -88,15 +88,16 @@ def _run(plan, folder):
   began = plan.clock()
   config = {**plan.config, "pool.versions": versions(plan.experts, plan.experts.weights)}
   ranks.same("configuration", config)
-  held = enter(folder, config) if folder else None
   memo = Memo(plan.experts, plan.meter, plan.clock, plan.progress)
-  evaluator = Evaluator(plan.task, memo.experts, plan.wording, plan.judge,
-                        DagCache(memo))
-  evaluator.check_room()
+  judge = memo.as_loaded(plan.judge) if isinstance(plan.judge, int) else plan.judge
+  evaluator = Evaluator(plan.task, memo.experts, plan.wording, judge, DagCache(memo))
+  evaluator.check_room()  # before the workdir is claimed for this configuration
+  held = enter(folder, config) if folder else None
   files = Files(folder, plan) if folder else None
   problem = swarm.Problem(memo.experts, evaluator, plan.task.dev)
   state, history, singles, reason = _search(plan, problem, memo, files)
-  result = _finish(plan, problem, state, history, singles, reason)
+  tested = _tested(plan, problem, memo, files, state, singles)
+  result = _result(plan, problem, state, history, singles, reason, tested)
   result.results["timing"] = {"seconds": round(plan.clock() - began, 3),
                               "seconds_asking": round(plan.meter.seconds, 3),
                               "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
@@ -201,9 +202,21 @@ def _commit(plan, problem, memo, files, state, history, singles, infos):
   if ranks.is_writer() and int(state.iteration) % plan.every == 0:
     evaluator = problem.evaluator
     files.checkpoints.save(int(state.iteration), state, {
-        "memo": memo.state(), "spent": plan.meter.spent, "seconds": plan.meter.seconds,
-        "history": history, "singles": singles,
-        "failures": [evaluator.failed, evaluator.in_a_row, evaluator.first_error]})
+        **_spending(plan, evaluator, memo), "history": history, "singles": singles})
+
+
+def _spending(plan, evaluator, memo):
+  """What was asked, spent and failed so far, for a bit-exact resume; JSON-able."""
+  return {"memo": memo.state(), "spent": plan.meter.spent, "seconds": plan.meter.seconds,
+          "failures": [evaluator.failed, evaluator.in_a_row, evaluator.first_error]}
+
+
+def _resume(plan, evaluator, memo, kept):
+  """Takes up what `_spending` kept."""
+  memo.restore(kept["memo"])
+  plan.meter.spent.update(kept["spent"])
+  plan.meter.seconds = kept["seconds"]
+  evaluator.failed, evaluator.in_a_row, evaluator.first_error = kept["failures"]
 
 
 def _restore(plan, problem, memo, files):
@@ -215,33 +228,57 @@ def _restore(plan, problem, memo, files):
     return None, [], {}
   step, state, host = found
   logging.info("Resuming %s after iteration %d.", files.folder, step)
-  memo.restore(host["memo"])
-  plan.meter.spent.update(host["spent"])
-  plan.meter.seconds = host["seconds"]
-  evaluator = problem.evaluator
-  evaluator.failed, evaluator.in_a_row, evaluator.first_error = host["failures"]
+  _resume(plan, problem.evaluator, memo, host)
   return state, host["history"], host["singles"]
 
 
-def _finish(plan, problem, state, history, singles, reason):
-  """Tests the best system beside what it has to beat."""
+def _tested(plan, problem, memo, files, state, singles):
+  """{name: evaluation on test} of the best system and of what it has to beat.
+
+  Kept after each contender: a run that is killed here goes on with the next one.
+  """
   ranks.phase("the final test")
   plan.meter.armed = False
   experts, evaluator = problem.experts, problem.evaluator
-  best_single = max(singles, key=lambda name: _or_low(singles[name]))
-  initial = experts.weights
+  iteration, initial = int(state.iteration), experts.weights
   contenders = {
       "system": (state.best.weights, system.job_of(state.best)),
       "initial": (initial, system.job_of(state.initial)),
-      "best_single": (initial, messages.single(experts.names.index(best_single))),
+      "best_single": (initial, messages.single(
+          experts.names.index(_best_single(singles)))),
   }
   if plan.baselines:
     contenders |= {name: (initial, job) for name, job in _topologies(plan).items()}
-  tested = {}
+  kept = ranks.exchange("the tests so far", files and files.read_tests(iteration))[0]
+  if kept:
+    _resume(plan, evaluator, memo, kept)
+  rows = kept["tested"] if kept else {}
   for name, (weights, job) in contenders.items():
+    if name in rows:
+      continue
     logging.info("Testing %s on %d questions.", name, len(plan.task.test))
     experts.install(weights)
-    tested[name] = evaluator.evaluate([job], plan.task.test)[0]
+    done = evaluator.evaluate([job], plan.task.test)[0]
+    rows[name] = [done.scores.tolist(), done.replies, done.error]
+    if files:
+      files.keep_tests({"iteration": iteration, "tested": rows,
+                        **_spending(plan, evaluator, memo)})
+  return {name: _evaluation(*rows[name]) for name in contenders}
+
+
+def _evaluation(scores, replies, error):
+  scores = np.array(scores, float)  # None becomes NaN
+  utility = float("nan") if error else mean(scores)
+  return Evaluation(utility, scores, replies, error)
+
+
+def _best_single(singles):
+  return max(singles, key=lambda name: _or_low(singles[name]))
+
+
+def _result(plan, problem, state, history, singles, reason, tested):
+  """What stands in results.json."""
+  best_single = _best_single(singles)
   results = {
       "schema_version": 1, "task": plan.task.spec, "seed": plan.seed,
       "finish_reason": reason, "iterations": int(state.iteration),
@@ -254,8 +291,8 @@ def _finish(plan, problem, state, history, singles, reason):
       "best_single": best_single, "singles_dev": singles,
       "system_vs_best_single": _compare(tested["system"].scores,
                                         tested["best_single"].scores, plan.seed),
-      "system": system.describe(state.best, experts.names),
-      "spend": dict(plan.meter.spent), "failures": evaluator.failed,
+      "system": system.describe(state.best, plan.experts.names),
+      "spend": dict(plan.meter.spent), "failures": problem.evaluator.failed,
       "history": history,
   }
   return Result(results, state.best, state, tested)

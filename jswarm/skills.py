@@ -150,6 +150,11 @@ def records(
   return made
 
 
+# The fields of a search in which nodes read what `prompt` writes.
+MESSAGES = {"messages.first": "", "messages.middle": "", "messages.last": "",
+            "messages.response": RESPONSE, "messages.question": QUESTION}
+
+
 def prompt(question: str, replies: Sequence[str] = ()) -> str:
   """What a node reads: numbered replies, then the question."""
   lines = [RESPONSE.format(k=k, reply=reply) for k, reply in enumerate(replies, 1)]

@@ -76,7 +76,7 @@ def describe(system: System, names: Sequence[str]) -> dict[str, Any]:
 
 def save(folder: str | os.PathLike, system: System, experts: Experts,
          wording: messages.Wording, *, limit: int, chat: bool,
-         context: Mapping[str, Any]) -> None:
+         serving: Mapping[str, Any], context: Mapping[str, Any]) -> None:
   """Writes the system; an older one of that name is replaced as a whole.
 
   Args:
@@ -84,6 +84,7 @@ def save(folder: str | os.PathLike, system: System, experts: Experts,
     system: what to write; only the experts that it executes are stored.
     experts: the pool it was found in.
     wording, limit, chat: how its nodes are asked.
+    serving: fields of the config that decide what they say: dtype, sampling, seed ...
     context: JSON-able facts for the model card: task, scores, config.
   """
   folder = pathlib.Path(folder)
@@ -100,7 +101,8 @@ def save(folder: str | os.PathLike, system: System, experts: Experts,
   write_json(partial / FILE, {
       "schema_version": SCHEMA, **described, "num_nodes": size,
       "experts": stored, "wording": dataclasses.asdict(wording),
-      "limit": limit, "chat": chat, "context": dict(context)})
+      "limit": limit, "chat": chat, "serving": dict(serving),
+      "context": dict(context)})
   (partial / "graph.mmd").write_text(mermaid(described))
   (partial / "README.md").write_text(_card(described, stored, context))
   _write_sums(partial)

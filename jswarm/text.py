@@ -6,6 +6,7 @@ file. Nothing here cuts a prompt silently: `clip` is for those who decide to.
 
 from collections.abc import Sequence
 import functools
+import hashlib
 import itertools
 import json
 import os
@@ -80,6 +81,15 @@ def _from_folder(folder):
       "Save a tokenizer.json beside it with tokenizer.save_pretrained"
     )
   return tokenizer
+
+
+def fingerprint(tokenizer) -> str:
+  """Of all that makes tokens of text and text of tokens."""
+  if isinstance(tokenizer, ByteTokenizer):
+    return "bytes"
+  parts = [tokenizer.backend_tokenizer.to_str(), tokenizer.chat_template,
+           tokenizer.clean_up_tokenization_spaces]
+  return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def encode(

@@ -3,11 +3,13 @@
     train_data -> train.sft -> peft.save_adapter -> engine (dev score)
 
 Each expert is finished before the next begins, and a finished one is not trained
-again, so the same command continues an interrupted pool.
+again, so the same command continues an interrupted pool. Beside each stands what it
+was made from; under other settings or data it is refused, not taken for the same.
 """
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -25,6 +27,15 @@ from jswarm.metrics import write_json
 from jswarm.sampling import Sampling
 from jswarm.tasks import custom_utility, imported
 from jswarm.tasks.base import Example
+
+# What no result depends on, or only through the records, whose digest is compared:
+# shown beside another difference, none by itself.
+_SHOWN = frozenset([
+    "base", "settings.eval_every", "settings.save_every",
+    *(f"source.{field}" for field in
+      ("path", "dev_path", "records", "arguments", "count", "dev_count", "seed"))])
+_BASE_FILES = ("config.json", "generation_config.json", "tokenizer*.json", "*.jinja",
+               "*.safetensors")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,17 +68,25 @@ class Source:
     if bool(self.path) == bool(self.records):
       raise ValueError(f"path={self.path!r} and records={self.records!r}: give exactly"
                        " one, a JSONL file or pkg.module:function.")
+    least = 1 if self.records else 0  # a function has no end to stop at
+    if self.count < least or self.dev_count < 0:
+      raise ValueError(f"count={self.count}, dev_count={self.dev_count}: allowed are"
+                       f" {least} or more, and for dev 0 or more.")
 
   def load(self, seed: int) -> tuple[list[dict], list[dict]]:
     """(train, dev) records; dev may be empty."""
     if self.records:
-      make = imported(self.records, "records")
-      draw = lambda split, count: make(
-          split=split, count=count, seed=seed, **self.arguments) if count else []
-      return draw("train", self.count), draw("dev", self.dev_count)
+      return (self._made("train", self.count, seed),
+              self._made("dev", self.dev_count, seed))
     train_records = train_data.read_jsonl(self.path)
     dev = train_data.read_jsonl(self.dev_path) if self.dev_path else []
     return train_records[:self.count or None], dev[:self.dev_count or None]
+
+  def _made(self, split, count, seed):
+    make = imported(self.records, "records")
+    made = make(split=split, count=count, seed=seed, **self.arguments) if count else []
+    return [train_data.check_record(record, f"{self.records}, {split} record {i}")
+            for i, record in enumerate(made)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,7 +124,8 @@ def train_pool(out: str | os.PathLike, base: str | Scratch,
     written to out/pool.json.
 
   Raises:
-    ValueError: a record, a folder or a setting is wrong; named.
+    ValueError: a record, a folder or a setting is wrong; named. An expert or the base
+      in `out` was made from others; the difference is shown and it stays as it is.
   """
   out = pathlib.Path(out)
   data = {name: source.load(settings.seed + 1 + i)
@@ -116,9 +136,24 @@ def train_pool(out: str | os.PathLike, base: str | Scratch,
   # Stacked: the backward pass of unrolled layers takes minutes to compile.
   tools = _Base(folder, config, jax.tree.map(jnp.asarray, params),
                 text.load_tokenizer(local), decoder_lib.make_decoder(config))
+  identity = {"base": folder, "base_sha256": _base_digest(local)}
+  made = {name: _made_from(source, data[name], settings, max_tokens,
+                           {**identity, "source.seed": settings.seed + 1 + i})
+          for i, (name, source) in enumerate(sources.items())}
+  targets = {name: out / "experts" / name for name in sources}
+  # All are compared before any is trained.
+  finished = {name: _recorded(out, target, made[name])
+              for name, target in targets.items()
+              if (target / "training.json").exists()}
   rows = []
   for name, source in sources.items():
-    rows.append(_expert(out, tools, name, source, data[name], settings, max_tokens))
+    if name in finished:
+      rows.append(finished[name])
+    else:
+      rows.append(_expert(out, tools, name, source, data[name], settings, max_tokens))
+      # Last: it marks the expert as finished.
+      write_json(targets[name] / "training.json",
+                 {**rows[-1], "made_from": made[name]})
     logging.info("%s", rows[-1])
     write_json(out / "pool.json", {"base": folder, "experts": rows})
   return rows
@@ -134,37 +169,84 @@ class _Base:
 
 
 def _expert(out, base, name, source, data, settings, max_tokens):
-  """The row of one expert, trained now or found finished."""
-  target = out / "experts" / name
-  if (target / "training.json").exists():
-    return json.loads((target / "training.json").read_text())
+  """The row of one expert, trained now."""
   rows = [_tokenize(base.tokenizer, part, source, max_tokens) if part else None
           for part in data]
   trained = train.sft(base.decoder, base.params, rows[0], rows[1], settings,
                       folder=out / "checkpoints" / name, name=name)
   adapter = jax.tree.map(np.asarray, trained.weights)
-  hf.save_adapter(str(target), adapter, base.path, base.config)
-  row = {"name": name, "steps": settings.steps,
-         "dev_loss": list(trained.dev_loss.values())[-1:],
-         **_scores(base, adapter, source, data[1])}
-  write_json(target / "training.json", row)  # last: it marks the expert as finished
-  return row
+  hf.save_adapter(str(out / "experts" / name), adapter, base.path, base.config)
+  return {"name": name, "steps": settings.steps,
+          "dev_loss": list(trained.dev_loss.values())[-1:],
+          **_scores(base, adapter, source, data[1])}
 
 
 def _from_scratch(out, scratch, max_tokens):
   """The folder of a base, trained now or found finished."""
   folder = out / "base"
+  data = scratch.source.load(scratch.settings.seed)
+  made = _made_from(
+      scratch.source, data, scratch.settings, max_tokens,
+      {"tokenizer": scratch.tokenizer,
+       **{f"config.{k}": v for k, v in scratch.config.items()}})
   if (folder / "config.json").exists():
+    _recorded(out, folder, made)
     return str(folder)
   tokenizer = imported(scratch.tokenizer, "tokenizer")()
   config = DecoderConfig(vocab=len(tokenizer), **scratch.config)
   rows = [_tokenize(tokenizer, part, scratch.source, max_tokens) if part else None
-          for part in scratch.source.load(scratch.settings.seed)]
+          for part in data]
   trained = train.pretrain(decoder_lib.make_decoder(config), *rows, scratch.settings,
                            folder=out / "checkpoints" / "base")
   tokenizer.save_pretrained(folder)
+  write_json(folder / "training.json", {"made_from": made})
+  # Last: its config.json marks the base as finished.
   hf.save_base(str(folder), config, jax.tree.map(np.asarray, trained.weights))
   return str(folder)
+
+
+def _made_from(source, data, settings, max_tokens, more):
+  """What a result depends on, flat and as JSON gives it back."""
+  made = {**more, "max_tokens": max_tokens,
+          **{f"source.{k}": v for k, v in vars(source).items()},
+          **{f"settings.{k}": v for k, v in vars(settings).items()},
+          "records": hashlib.sha256(
+              json.dumps(data, default=str).encode()).hexdigest()[:16]}
+  return json.loads(json.dumps(made, default=str))
+
+
+def _recorded(out, folder, made):
+  """The row of a finished folder, once it is known to be made from the same.
+
+  Raises:
+    ValueError: it was made from something else; shows the difference.
+  """
+  path = folder / "training.json"
+  row = json.loads(path.read_text()) if path.exists() else {}
+  before = row.pop("made_from", None)
+  if before is None:  # an older version made it
+    logging.warning("%s is taken as it is: it has no record of the settings and data"
+                    " that it was made from", folder)
+    return row
+  changed = [k for k in sorted(before.keys() | made.keys())
+             if before.get(k) != made.get(k)]
+  if set(changed) - _SHOWN:
+    lines = [f"  {k}: {before.get(k)!r} there, {made.get(k)!r} now" for k in changed]
+    raise ValueError(f"{folder} was made from other settings or data; use another"
+                     f" --out, or set them back, or delete {folder} and"
+                     f" {out / 'checkpoints' / folder.name} to make it anew:\n"
+                     + "\n".join(lines))
+  return row
+
+
+def _base_digest(folder):
+  """Identifies a base by its files, wherever it lies."""
+  sha = hashlib.sha256()
+  paths = {p for pattern in _BASE_FILES for p in pathlib.Path(folder).glob(pattern)}
+  for path in sorted(paths):
+    with open(path, "rb") as file:
+      sha.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+  return sha.hexdigest()[:16]
 
 
 def _tokenize(tokenizer, records, source, max_tokens):

@@ -58,6 +58,8 @@ class Experts(NamedTuple):
       `limit` tokens, chat template deducted.
     save: `save(folder, weights, members)` writes those experts so that they can
       be loaded again, each alone; gives a JSON-able description.
+    fixed: for each expert a name of what does not move: its base, tokenizer and
+      stops. Replies of another base are then never taken for its own. May be empty.
   """
 
   names: tuple[str, ...]
@@ -69,3 +71,4 @@ class Experts(NamedTuple):
   clip: Callable[[int, str, int], str]
   room: Callable[[int, int], int]
   save: Callable[..., dict[str, Any]]
+  fixed: tuple[str, ...] = ()

@@ -4,6 +4,7 @@ A group's particles are adapters or whole models. Here they are laid out for the
 that `forms` chose, merged, rounded or split over devices, once an update; and saved.
 """
 
+import dataclasses
 import os
 
 from absl import logging
@@ -14,8 +15,9 @@ import numpy as np
 from jswarm import decoder as decoder_lib
 from jswarm import experts as experts_lib
 from jswarm import forms, hf, lora, quantize, text
-from jswarm.digests import digest
+from jswarm.digests import digest, fingerprint
 from jswarm.parallel import Desks, tensor_specs
+from jswarm.tensor_files import write_json
 from jswarm.types import PyTree
 
 _COPIES = 7  # positions, velocities, own bests, the best, the initial, the given, served
@@ -27,20 +29,27 @@ class Particles:
   """The experts of one group on its desks.
 
   Attributes:
-    group: as loaded. start: its particles as they came, float32.
+    group: as loaded, but for the base, which is kept as it is served alone.
+    start: its particles as they came, float32.
     dense: particles are coefficients over the initial adapters.
+    fixed: names what does not move: base, tokenizer, stops.
   """
 
   def __init__(self, group: experts_lib.Group, desks: Desks, dense: bool, int8: bool):
     self.group, self._desks, self._int8 = group, desks, int8
+    self._dtype = jax.tree.leaves(group.particles)[0].dtype
     self.dense = dense and group.kind == "lora"
+    still = self.dense or len(group.members) == 1  # particles that never move
+    self.fixed = fingerprint(
+        (group.params, group.particles if still else None),
+        f"{group.config}{group.stops}{self._dtype}{text.fingerprint(group.tokenizer)}")
     self.start: PyTree = (
         {"mix": jnp.eye(len(group.members), dtype=jnp.float32)} if self.dense
         else jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), group.particles))
     if group.kind == "full" or _large(self.start, desks):
       self.start = desks.spread(self.start)
     self._params = None if group.params is None else self._place(group.params)
-    self._base_digest = None
+    self.group = dataclasses.replace(group, params=None)
     self.install(self.start)
 
   def install(self, particles: PyTree) -> None:
@@ -53,14 +62,11 @@ class Particles:
                for x in jax.tree.leaves((self._params, self.start)))
 
   def version(self, owner):
-    """Digest of the bytes that expert `owner` answers with: base, adapter, stops."""
-    if self._base_digest is None:
-      self._base_digest = digest(self.group.params,
-                                 f"{self.group.config}{self.group.stops}")
+    """Digest of what expert `owner` answers with: base, adapter, tokenizer, stops."""
     if owner not in self._digests:
       particles = jax.tree.map(lambda x: x[owner], self._particles)
       fixed = self.group.particles if self.dense else None
-      self._digests[owner] = digest((particles, fixed), self._base_digest)
+      self._digests[owner] = digest((particles, fixed), self.fixed)
     return self._digests[owner]
 
   def mixed(self, form):
@@ -97,8 +103,7 @@ class Particles:
 
   def _whole(self, owner):
     """Params of a full-weight expert, in the dtype that it is served in."""
-    dtype = jax.tree.leaves(self.group.particles)[0].dtype
-    return jax.tree.map(lambda x: x[owner].astype(dtype), self._particles)
+    return jax.tree.map(lambda x: x[owner].astype(self._dtype), self._particles)
 
   def _expert(self, owner):
     if self.group.kind == "full":
@@ -146,10 +151,15 @@ class Particles:
     if group.kind == "full":
       hf.save_base(target, group.config, jax.tree.map(lambda x: x[i], particles))
       group.tokenizer.save_pretrained(target)
+      # A model may end its replies with more tokens than its tokenizer tells.
+      write_json(os.path.join(target, "generation_config.json"),
+                 {"eos_token_id": list(group.stops)})
       return {"kind": "full", "path": place}
     adapter = jax.tree.map(np.asarray, self._adapter(particles, i))
     hf.save_adapter(target, adapter, spec.base, group.config)
-    return {"kind": "lora", "path": place, "base": spec.base}
+    base, revision = spec.source
+    entry = {"kind": "lora", "path": place, "base": base}
+    return {**entry, "base_revision": revision} if revision else entry
 
 
 def _large(particles, desks):

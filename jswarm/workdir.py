@@ -4,7 +4,7 @@ Of several processes rank 0 alone locks and writes; all must see the folder, bec
 all restore from its checkpoints.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import fcntl
 import json
 import os
@@ -19,6 +19,10 @@ from jswarm.metrics import Log, clean, write_evaluations, write_json
 # Fields that do not define the search: a resumed run may change them.
 FREE = ("search.iterations", "budget.", "log.", "checkpoint.", "engine.compile_cache",
         "engine.memo", "processes.")
+# Fields that decide what a system says: a saved one is served as it was found.
+SERVING = ("seed", "pool.dtype", "generation.temperature", "generation.top_p",
+           "engine.int8", "engine.max_prompt_tokens")
+TESTS = "test.json"  # contenders that were tested, beside the checkpoints
 SEEN = 10.0  # seconds until what rank 0 wrote must be there for all
 
 
@@ -50,19 +54,28 @@ def _sees(path, config):
 
 def claim(folder: pathlib.Path, config: Mapping[str, Any]) -> None:
   """Makes the workdir this configuration's, or raises with the difference."""
+  check(folder, config)
+  folder.mkdir(parents=True, exist_ok=True)
+  write_json(folder / "config.json", config)
+
+
+def check(folder: pathlib.Path, config: Mapping[str, Any], but: Sequence[str] = ()
+          ) -> None:
+  """Raises ValueError, with the difference, for a workdir of another configuration.
+
+  `but`: fields that are not known yet; so a wrong workdir costs no loading of models.
+  """
   path = folder / "config.json"
   if path.exists():
     saved = json.loads(path.read_text())
-    now = json.loads(json.dumps(dict(config)))
+    now = json.loads(json.dumps(clean(dict(config))))
     changed = [k for k in sorted(saved.keys() | now.keys())
-               if saved.get(k) != now.get(k) and not k.startswith(FREE)]
+               if saved.get(k) != now.get(k) and not k.startswith((*FREE, *but))]
     if changed:
       lines = [f"  {k}: {saved.get(k)!r} there, {now.get(k)!r} now" for k in changed]
       raise ValueError(f"{folder} holds a run of another configuration; use a new"
                        " --workdir, or the same configuration to continue it:\n"
                        + "\n".join(lines))
-  folder.mkdir(parents=True, exist_ok=True)
-  write_json(path, config)
 
 
 def lock(folder: pathlib.Path):
@@ -110,6 +123,18 @@ class Files:
       ids = [example.id for example in self._plan.task.dev]
       self.log.evaluations(0, "single", ids, named)
 
+  def read_tests(self, iteration):
+    """What `keep_tests` kept of this iteration's final test, for rank 0; or None."""
+    path = self.folder / "checkpoints" / TESTS
+    if not ranks.is_writer() or not path.is_file():
+      return None
+    kept = json.loads(path.read_text())
+    return kept if kept["iteration"] == iteration else None
+
+  def keep_tests(self, done):
+    if ranks.is_writer():
+      write_json(self.folder / "checkpoints" / TESTS, done)
+
   def finish(self, plan, result):
     self.checkpoints.close()
     if not self.log:
@@ -119,6 +144,7 @@ class Files:
                       list(result.tested.items()))
     system.save(self.folder / "best", result.system, plan.experts, plan.wording,
                 limit=plan.task.limit, chat=plan.task.chat,
+                serving={k: plan.config[k] for k in SERVING if k in plan.config},
                 context={"task": plan.task.name, "dev": result.results["dev"],
                          "test": result.results["test"]})
     write_json(self.folder / "results.json", result.results)

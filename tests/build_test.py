@@ -6,10 +6,10 @@ import pathlib
 from ml_collections import ConfigDict
 import pytest
 
-from jswarm import build
+from jswarm import build, run, workdir
 from jswarm.default_config import get_config
-from tests import fakes
-from tests.fake_run import plan
+from tests import fakes, folders
+from tests.fake_run import plan, SMALL
 
 CONFIGS = sorted(
     p.stem for p in (pathlib.Path(__file__).parent.parent / "configs").glob("*.py")
@@ -75,10 +75,58 @@ def test_an_unknown_field_names_its_neighbours():
     ({"messages.chunks_by": "id"}, "messages.chunks_by='id'"),
     ({"task.kind": "quiz"}, "unknown kind 'quiz'"),
     ({"generation.temperature": -1.0}, "temperature")])
-def test_a_bad_value_is_named_before_anything_is_loaded(changes, message):
+def test_a_bad_value_is_named_before_anything_is_loaded(changes, message, unloaded):
   utility = None if "task.kind" in changes else fakes.mean_of_numbers
+  config = build.override(get_config(), {**SMALL, **changes})
   with pytest.raises(ValueError, match=message):
-    plan(changes, utility=utility)
+    build.plan(config, records=fakes.records(), utility=utility)
+
+
+@pytest.fixture
+def unloaded(monkeypatch):
+  """Nothing is loaded in this test."""
+  monkeypatch.setattr(build.experts_lib, "load_pool",
+                      lambda *_, **__: pytest.fail("a pool was loaded"))
+
+
+def test_a_workdir_of_another_configuration_is_refused_before_anything_is_loaded(
+    tmp_path, unloaded):
+  made = plan()
+  workdir.claim(tmp_path, {**made.config, "pool.versions": ["a", "b"]})
+  config = build.override(get_config(), {**SMALL, "search.graphs": 7})
+  with pytest.raises(ValueError, match="search.graphs: 3 there, 7 now"):
+    build.plan(config, records=fakes.records(), utility=fakes.mean_of_numbers,
+               workdir=str(tmp_path))
+
+
+def test_a_start_that_fails_leaves_the_workdir_free(tmp_path):
+  experts, _ = fakes.numeric()
+  cramped = experts._replace(room=lambda e, limit: 1)
+  with pytest.raises(ValueError, match="tokens"):
+    run.run(plan(experts=cramped), str(tmp_path))
+  assert not (tmp_path / "config.json").exists()
+
+
+def test_a_misspelt_field_in_a_config_file_is_an_error():
+  with pytest.raises(AttributeError, match="utilty.*utility"):
+    get_config().task.utilty = "my.module:score"
+
+
+def test_a_judge_that_is_not_there_lists_the_experts_before_the_pool_is_loaded(
+    tmp_path, monkeypatch):
+  base = folders.write_base(tmp_path / "base")
+  config = build.override(get_config(), {
+      "task.name": "ltp", "task.judge": "nobody", "pool.base": base,
+      "pool.experts": tuple(folders.write_adapters(tmp_path, base, 2))})
+  monkeypatch.setattr(build, "pool", lambda _: pytest.fail("the pool was loaded"))
+  with pytest.raises(ValueError, match="task.judge='nobody'.*skill0, skill1.*folder"):
+    build.plan(config, records=fakes.records())
+
+
+def test_the_pool_that_ships_is_small():
+  shipped = pathlib.Path(build.__file__).parent / "data" / "tiny_pool"
+  sizes = [path.stat().st_size for path in shipped.rglob("*") if path.is_file()]
+  assert len(sizes) > 10 and sum(sizes) < 6_000_000
 
 
 def test_a_judged_task_without_a_judge_lists_the_experts():

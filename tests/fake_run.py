@@ -2,8 +2,8 @@
 
   python -m tests.fake_run WORKDIR [POINT:N ...] [OPTION ...] [field=value ...]
 
-At its N-th `ask` (points ask, stop, raise) or inside its N-th save (save) it is killed,
-frozen, or raises. Options: join:PORT:COUNT:RANK, one of several processes; tell, writes
+At its N-th `ask` (points ask, stop, raise), inside its N-th save (save) or behind its
+N-th test of a contender (test) it is killed, frozen, or raises. Options: join:PORT:COUNT:RANK, one of several processes; tell, writes
 in the workdir are told on stderr; noisy, a utility that is never twice the same.
 """
 
@@ -20,9 +20,10 @@ import numpy as np
 from jswarm import build, ranks, run
 from jswarm.checkpoint import Checkpoints
 from jswarm.default_config import get_config
+from jswarm.workdir import Files
 from tests import fakes
 
-POINTS = ("ask:", "stop:", "raise:", "save:")
+POINTS = ("ask:", "stop:", "raise:", "save:", "test:")
 WRITES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate")
 SMALL = {
     "task.kind": "custom", "search.graphs": 3, "search.assignments": 4,
@@ -56,6 +57,11 @@ def _arm(made, point):
     save = Checkpoints.save
     Checkpoints.save = lambda self, step, state, host: save(
         self, step, state, {**host, "bomb": _Bomb(a=1)} if count_down() else host)
+    return made
+  if where == "test":
+    keep = Files.keep_tests
+    Files.keep_tests = lambda self, done: (keep(self, done), count_down() and os.kill(
+        os.getpid(), signal.SIGKILL))
     return made
   inner = made.experts.ask
 

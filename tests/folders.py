@@ -37,6 +37,4 @@ def said_something_new(examples, replies):
 
 SMALL = {"search.graphs": 2, "search.assignments": 3, "search.iterations": 1,
          "task.limit": 6, "log.progress": False, "log.tensorboard": False,
-         "messages.first": "", "messages.middle": "", "messages.last": "",
-         "messages.response": skills.RESPONSE, "messages.question": skills.QUESTION,
-         "engine.compile_cache": False}
+         **skills.MESSAGES, "engine.compile_cache": False}

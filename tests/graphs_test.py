@@ -218,3 +218,8 @@ def test_initial_graphs_do_not_depend_on_how_many_there_are():
   np.testing.assert_array_equal(graphs.init_adjacency(key, 5, 5), many[:5])
   assert (many >= 0).all() and (many < 1).all()
   assert not np.diagonal(many, axis1=1, axis2=2).any()
+
+
+def test_an_entry_that_is_not_a_number_is_an_error_of_decode():
+  with pytest.raises(ValueError, match=r"entry \[0, 1\] is nan"):
+    graphs.decode(jnp.array([[0.0, jnp.nan], [1.0, 0.0]]))

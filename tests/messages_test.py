@@ -120,3 +120,12 @@ def test_a_question_that_cannot_fit_is_an_error_that_names_it():
 def test_wording_without_its_slots_is_refused():
   with pytest.raises(ValueError, match="lacks {k}"):
     messages.Wording(first="", middle="", last="", response="{reply}", question="{prompt}")
+
+
+def test_braces_of_a_wording_of_ones_own_stay():
+  wording = messages.Wording(
+      first="", middle="", last="", response='{"n": {k}, "said": "{reply}"}',
+      question='Reply as {"answer": ...}. {prompt}')
+  text = messages.compose(wording, "", ["a {prompt} {k}"], "", "why {reply}?")
+  assert text == ('{"n": 1, "said": "a {prompt} {k}"}\n'
+                  'Reply as {"answer": ...}. why {reply}?')

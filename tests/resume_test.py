@@ -48,6 +48,15 @@ def test_a_killed_run_resumes_to_the_same_bits(unbroken, tmp_path, points):
   assert end(tmp_path) == unbroken
 
 
+def test_a_run_killed_in_its_final_test_keeps_what_it_has_tested(unbroken, tmp_path):
+  assert _run(tmp_path, "test:2").returncode == -signal.SIGKILL
+  kept = json.loads((tmp_path / "checkpoints" / "test.json").read_text())
+  assert list(kept["tested"]) == ["system", "initial"]
+  assert _run(tmp_path, "test:1").returncode == -signal.SIGKILL  # the third
+  assert _run(tmp_path, "ask:1").returncode == 0  # nothing is left to ask
+  assert end(tmp_path) == unbroken
+
+
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(unbroken, tmp_path):
   assert _run(tmp_path, "save:5").returncode == -signal.SIGKILL
   newest = max((tmp_path / "checkpoints").glob("[0-9]"), key=lambda p: p.name)

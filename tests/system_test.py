@@ -56,6 +56,23 @@ def test_a_pool_of_whole_models_is_searched_and_saved(disk, tmp_path):
   result = _search(pool, tmp_path)
   assert jswarm.load_system(tmp_path / "best").generate(_prompts()) == _in_memory(
       result, pool)
+  for saved in (tmp_path / "best" / "experts").iterdir():
+    stops = json.loads((saved / "generation_config.json").read_text())
+    assert stops["eos_token_id"] == list(pool.groups[0].stops)
+
+
+def test_a_system_is_served_as_it_was_found(disk, tmp_path):
+  """Sampled, in bfloat16, with a seed and a shortest room of its own."""
+  _, base, adapters = disk
+  pool = jswarm.load_pool(adapters, base=base, dtype="bfloat16")
+  changes = {"generation.temperature": 1.5, "seed": 3, "engine.max_prompt_tokens": 60}
+  result = _search(pool, tmp_path, **changes)
+  loaded = jswarm.load_system(tmp_path / "best")
+  assert loaded.description["serving"] == {
+      "seed": 3, "pool.dtype": "bfloat16", "generation.temperature": 1.5,
+      "generation.top_p": 1.0, "engine.int8": False, "engine.max_prompt_tokens": 60}
+  said = loaded.generate([r["question"] for r in folders.records()["test"]])
+  assert said == result.tested["system"].replies
 
 
 def test_a_mixed_pool_moves_only_what_shares_a_base(disk, tmp_path):

@@ -20,6 +20,7 @@ from jswarm.types import Experts, PyTree
 
 TOY = DecoderConfig(vocab=259, width=32, layers=2, heads=4, kv_heads=2, head_dim=8,
                     hidden=48, max_positions=4096)
+_PERIOD = 1_000_003  # a prime
 ALL_PROJECTIONS = tuple(PROJECTIONS)
 
 
@@ -54,10 +55,15 @@ def export(base: Base, folder: str) -> str:
 
 def adapters(config: DecoderConfig, count: int, rank: int, names: Sequence[str],
              seed: int = 1) -> PyTree:
-  """Random experts {"q": {"A": [E, L, D, r], "B": [E, L, r, n]}, ...}, float32."""
-  rng, shapes = np.random.default_rng(seed), projection_shapes(config)
+  """Random experts {"q": {"A": [E, L, D, r], "B": [E, L, r, n]}, ...}, float32.
+
+  Some numbers over and over, with a period that fits no axis: to draw all of them would
+  be a good part of a start.
+  """
+  shapes = projection_shapes(config)
+  drawn = np.random.default_rng(seed).standard_normal(_PERIOD, np.float32)
   draw = lambda scale, *shape: jnp.asarray(
-    rng.standard_normal(shape, np.float32) * np.float32(scale))
+    np.resize(drawn * np.float32(scale), shape))
   return {name: {"A": draw(shapes[name][0]**-0.5, count, config.layers, shapes[name][0],
                            rank),
                  "B": draw(0.03, count, config.layers, rank, shapes[name][1])}
