@@ -26,7 +26,8 @@ _BATCH = flags.DEFINE_list("batch", ["1", "8", "32", "64"], "Rows of generate.")
 _ROWS = flags.DEFINE_list("rows", ["1", "5", "50"], "Rows of each of the experts.")
 _ADAPTERS = flags.DEFINE_list("adapters", [], "Of experts: rank 16 all, rank 8 q v.")
 _MODEL = flags.DEFINE_string("model", "models/smollm2-135m-instruct",
-                             "Folder; see experiments.download_model.")
+                             "Folder; see experiments.download_model. random:gemma_7b:"
+                             " random weights of that shape, for accelerators.")
 _DATA = flags.DEFINE_string("data", "data/eval/gsm8k.json",
                             "Published GSM8K; self-made sums where it is missing.")
 _DEV = flags.DEFINE_integer("dev", 4, "D, questions of a search.", 1)

@@ -174,7 +174,9 @@ def load_pool(specs: Sequence[Spec], dtype=jnp.float32,
   for source, base in checked.bases.items():
     members = [i for i, spec in enumerate(specs) if spec.source == source]
     adapted = any(specs[i].adapter for i in members)
-    params = _load_params(base.folder, dtype, allow_pickle, place if adapted else None)
+    # Whole models wait on the host: the engine gives each device those it holds.
+    params = _load_params(base.folder, dtype, allow_pickle,
+                          place if adapted else lambda path, leaf: leaf)
     if adapted:
       adapters = [checked.adapters.get(specs[i].name) for i in members]
       groups.append(Group("lora", tuple(specs[i] for i in members), tuple(members),
@@ -299,7 +301,7 @@ def _stack_adapters(adapters):
 def _full_group(entries, specs):
   pairs = [(i, params) for mine, _, params in entries for i in mine]
   members, each = zip(*pairs)  # experts of one model too are a particle each
-  particles = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+  particles = jax.tree.map(lambda *leaves: np.stack(list(map(np.asarray, leaves))), *each)
   _, base, _ = entries[0]
   return Group("full", tuple(specs[i] for i in members), members, base.config,
                base.tokenizer, base.stops, None, particles)

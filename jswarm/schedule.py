@@ -80,7 +80,8 @@ def doubled(count: int, least: int) -> int:
 
 def lane_block(lanes: int) -> int:
   """Lanes that share an expert where rows lie in blocks: fewer, larger products."""
-  return 1 if lanes <= 16 else max(2, lanes // 32)
+  most = 1 if lanes <= 16 else max(2, lanes // 32)
+  return next(n for n in range(most, 0, -1) if lanes % n == 0)
 
 
 def shared_prefix(prompts: Sequence[Prompt]) -> int:
@@ -261,7 +262,7 @@ class Desk:
 
 def lanes_for(desks: Sequence[Desk], most: int, sizes: Sequence[int] = LANES) -> int:
   """How many lanes desks with these queues get, `most` at most."""
-  allowed = [n for n in sizes if n <= most] or [most]
+  allowed = [n for n in sizes if n < most] + [most]
   prompts = max(desk.left for desk in desks)
   enough = next((n for n in allowed if n >= prompts), allowed[-1])
   wider = (n for n in allowed if enough <= n <= _WIDER * enough)
@@ -322,9 +323,22 @@ def row(entry, size, rows, lanes):
     seed=column([p.seed for _, p in seats], 0, np.uint32))
 
 
-def fewest(desk, lanes, next_size):
-  """Decode until fewer lanes than this are active."""
-  if desk.left:  # at least one reply ends, or nothing would ever be refilled
+def fewest(desks, lanes, next_size, ended):
+  """Decode until fewer lanes than this are active, desk by desk.
+
+  Desks wait for each other: where one comes back early, none runs to its last token.
+
+  Args:
+    next_size: fewer lanes that may do, 0: none. ended: no more prompts will come.
+  """
+  each = [_fewest(desk, lanes, next_size, ended) for desk in desks]
+  if max(each) <= 1:
+    return each
+  return [n if n > 1 else max(1, len(desk.held)) for n, desk in zip(each, desks)]
+
+
+def _fewest(desk, lanes, next_size, ended):
+  if desk.left or not ended:  # one reply ends, or nothing would ever be refilled
     return min(len(desk.held), lanes - lanes // REFILL + 1)
   if len(desk.held) > next_size > 0:
     return next_size + 1

@@ -37,6 +37,7 @@ class Server:
       self._decoder = make_decoder(parallel.tensor_config(config, desks.tensor),
                                    axis=parallel.TENSOR)
     self._rows, self._pack = rows, pack_tokens
+    self._opened, self._packed = 0, 0  # lanes and largest pack of the latest stream
     self._stops = desks.share(jnp.asarray(stops, jnp.int32))
     self._statistics, self._leaps = statistics, leaps
     self._programs: dict[tuple, Callable] = {}
@@ -52,31 +53,33 @@ class Server:
       limit: at least that of every prompt.
     """
     said: dict[int, list[int]] = {}
-    taken: list[Prompt] = []
-    feed = _kept(feed, taken)
-    while more := _unsaid(taken, said) or next(feed, ()):  # unsaid: memory ran out
+    feed = _Feed(feed)
+    while more := _unsaid(feed.taken, said) or feed.take(1):  # unsaid: memory ran out
       *long, short = schedule.by_length(more)
       try:
         for prompts in long:
-          self._stream(weights, prompts, iter(()), limit, said)
+          self._stream(weights, prompts, _Feed(()), limit, said)
         self._stream(weights, short, feed, limit, said)
       except jax.errors.JaxRuntimeError as error:
         self._halve(error)
-    self._statistics.rows += len(taken)
+    self._statistics.rows += len(feed.taken)
     return said
 
   def _halve(self, error):
-    """Plans with half the memory, or gives up where nothing is left to halve."""
+    """Plans with half of what was open, or gives up where nothing is left to halve."""
+    rows = max(1, self._opened // 2)
+    pack = max(schedule.SPAN_BLOCK, self._packed // 2) if self._packed else self._pack
     if "RESOURCE_EXHAUSTED" not in str(error) or (
-        self._rows <= 1 and self._pack <= schedule.SPAN_BLOCK):
+        self._opened <= 1 and pack >= min(self._pack, self._packed)):
       raise error
-    self._rows = max(1, self._rows // 2)
-    self._pack = max(schedule.SPAN_BLOCK, self._pack // 2)
+    self._rows, self._pack = min(self._rows, rows), min(self._pack, pack)
     self._statistics.halved += 1
     logging.warning("Out of device memory: from now on %d rows and packs of %d tokens.",
                     self._rows, self._pack)
 
   def _stream(self, weights, prompts, feed, limit, said):
+    # The lanes stay as many as they are opened, so all of them need a prompt.
+    prompts = prompts + feed.take(self._rows * self._desks.count - len(prompts))
     desks = [Desk(mine)
              for mine in schedule.deal(prompts, self._desks.count, weights.desks)]
     if self._leaps:  # leaps leave holes, see `speculate.decode`
@@ -87,15 +90,18 @@ class Server:
     while any(desk.left or desk.held for desk in desks):
       lanes = self._more(desks, feed, weights, lanes)
       lanes = self._fill(weights, desks, lanes)
-      lanes = self._decode(weights, desks, lanes)
+      lanes = self._decode(weights, desks, lanes, feed.ended)
       self._harvest(desks, lanes, said)
-      lanes = self._shrink(weights, desks, lanes)
+      if feed.ended:
+        lanes = self._shrink(weights, desks, lanes)
 
   def _more(self, desks, feed, weights, lanes):
-    """Takes the next portion when fewer wait than there are lanes."""
-    if min(desk.left for desk in desks) >= len(desks[0].holder):
+    """Takes portions when fewer wait than there are lanes, until that many do."""
+    count, left = len(desks[0].holder), [desk.left for desk in desks]
+    if min(left) >= count:
       return lanes
-    portion = next(feed, ())
+    # One at least, but not all for a desk whose expert has no more prompts.
+    portion = feed.take(max(1, count * len(desks) - sum(left)))
     if not portion:
       return lanes
     for desk, mine in zip(desks, schedule.deal(portion, len(desks), weights.desks)):
@@ -105,10 +111,12 @@ class Server:
     wanted = schedule.size_of(max(len(p.tokens) for p in portion), _LEAST_SLOTS)
     if wanted <= held:
       return lanes
+    self._statistics.programs.add(("grow", count, held, wanted, ring))
     return self._program("grow", weights, lanes, wanted)(lanes)
 
   def _open(self, weights, desks, slots, ring):
     count = schedule.lanes_for(desks, self._rows, self._sizes(weights))
+    self._opened, self._packed = count, 0
     for desk in desks:
       desk.open(count, schedule.lane_block(count))
     params = weights.params
@@ -142,6 +150,7 @@ class Server:
 
   def _prefill(self, weights, desks, each, lanes, prefix):
     size = max(len(pack.tokens) for pack, _ in filter(None, each))
+    self._packed = max(self._packed, size)
     longest = max(int(pack.length.max()) for pack, _ in filter(None, each))
     reach = size  # on CPU every block finds its own, so that packs share a program
     if self._desks.platform != "cpu":
@@ -158,8 +167,10 @@ class Server:
     if weights.apart and all(np.ptp(o) == 0 for o in owners):
       owners = [o[:1] for o in owners]  # one expert each: one large product
     call = self._program("prefill", weights, lanes, reach, prefix)
-    self._statistics.programs.add(
-      ("prefill", size, most, reach, prefix, len(owners[0]) == 1))
+    key = ("prefill", size, most, reach, prefix, len(owners[0]) == 1)
+    # In one piece, it depends on the lanes that its prompts go to.
+    shape = () if self._desks.one_by_one else _shape(desks, lanes)
+    self._statistics.programs.add(key + shape)
     lanes = call(weights.params, weights.adapters, self._stops, lanes,
                  self._desks.split(self._mixture(weights, owners, schedule.TOKEN_BLOCK)),
                  self._desks.split(rows))
@@ -168,15 +179,15 @@ class Server:
       self._statistics.first_token = time.time()
     return lanes
 
-  def _decode(self, weights, desks, lanes):
+  def _decode(self, weights, desks, lanes, ended):
     began = time.perf_counter()
     count = len(desks[0].holder)
-    self._statistics.programs.add(("decode", count, lanes.cache.positions.shape[-1]))
-    following = max(self._smaller(weights, desks), default=0)
-    fewest = [schedule.fewest(desk, count, following) for desk in desks]
+    following = max(self._smaller(weights, desks), default=0) if ended else 0
+    fewest = schedule.fewest(desks, count, following, ended)
     owners = [desk.owners for desk in desks]
     few = count <= _FEW and not any(desk.left for desk in desks)
     kind = "leap" if self._leaps and few else "decode"
+    self._statistics.programs.add((kind, *_shape(desks, lanes)))
     call = self._program(kind, weights, lanes)
     before = self._desks.fetch(lanes.steps)
     lanes = call(weights.params, weights.adapters, self._stops, lanes,
@@ -200,7 +211,7 @@ class Server:
           desk.holder[lane] = None
 
   def _sizes(self, weights):
-    fine = self._desks.platform == "cpu" and forms.large(weights.params)
+    fine = self._desks.platform == "cpu" and forms.large(self._own(weights))
     return schedule.FINE_LANES if fine else schedule.LANES
 
   def _smaller(self, weights, desks):
@@ -217,6 +228,7 @@ class Server:
                  if all(desk.fits(n) for desk in desks)), 0)
     if not size:
       return lanes
+    self._statistics.programs.add(("take", size, *_shape(desks, lanes)))
     moves = [desk.shrink(size) for desk in desks]
     return self._program("take", weights, lanes)(lanes, self._desks.split(moves))
 
@@ -240,12 +252,16 @@ class Server:
     if kind in ("grow", "take"):
       return self._desks.each(run, 0, compiled=not eager, specs=(specs, whole), out=specs)
     split = self._desks.tensor > 1
-    params = self._one(weights.params) if weights.desks else weights.params
     inside = (*(parallel.tensor_specs(x) if split else None
-                for x in (params, weights.adapters)), whole, specs, whole, whole)
+                for x in (self._own(weights), weights.adapters)),
+              whole, specs, whole, whole)
     return self._desks.each(
       run, 3, donate=(3,), compiled=not (eager and kind == "prefill"), specs=inside,
       out=specs, own=bool(weights.desks))
+
+  def _own(self, weights):
+    """The params of one desk."""
+    return self._one(weights.params) if weights.desks else weights.params
 
   def _one(self, tree):
     """The shapes that one desk sees of what was `split`."""
@@ -254,12 +270,29 @@ class Server:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), tree)
 
 
-def _kept(feed, taken):
-  """The portions of `feed` that hold something; each is in `taken` from then on."""
-  for portion in map(list, feed):
-    if portion:
-      taken += portion
-      yield portion
+class _Feed:
+  """Prompts that come in portions.
+
+  Attributes:
+    taken: all that came, so that none is lost. ended: no more will.
+  """
+
+  def __init__(self, portions: Iterable[Sequence[Prompt]]):
+    self._portions, self.taken, self.ended = iter(portions), [], False
+
+  def take(self, least: int) -> list[Prompt]:
+    """The next portions, until they hold `least` prompts or none is left."""
+    first = len(self.taken)
+    while len(self.taken) - first < least and not self.ended:
+      portion = next(self._portions, None)
+      self.ended = portion is None
+      self.taken += portion or ()
+    return self.taken[first:]
+
+
+def _shape(desks, lanes):
+  """Of a desk's lanes: B, C + M, M."""
+  return len(desks[0].holder), lanes.cache.positions.shape[-1], lanes.said.shape[-1]
 
 
 def _unsaid(prompts, said):

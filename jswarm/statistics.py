@@ -13,7 +13,8 @@ class Statistics:
     shared_tokens: of prompts, taken from a prefix that was computed once.
     new_tokens: kept; decode_slots: lanes x steps computed. decode_steps: of a desk.
     prefill_seconds, decode_seconds, text_seconds: device twice, tokenizers.
-    programs: shapes that were compiled. halved: times that memory ran out.
+    programs: shapes of prefill, decode, leap, take and grow that were compiled.
+    halved: times that memory ran out.
     gathered_bytes: fetched from the devices: tokens and flags.
     first_token: `time.time` when the first pack had its first tokens; 0: not yet.
   """

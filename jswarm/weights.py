@@ -29,7 +29,7 @@ class Particles:
   """The experts of one group on its desks.
 
   Attributes:
-    group: as loaded, but for the base, which is kept as it is served alone.
+    group: as loaded, without what is kept in the form that is served.
     start: its particles as they came, float32.
     dense: particles are coefficients over the initial adapters.
     fixed: names what does not move: base, tokenizer, stops.
@@ -45,11 +45,13 @@ class Particles:
         f"{group.config}{group.stops}{self._dtype}{text.fingerprint(group.tokenizer)}")
     self.start: PyTree = (
         {"mix": jnp.eye(len(group.members), dtype=jnp.float32)} if self.dense
-        else jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), group.particles))
+        else jax.tree.map(lambda x: np.asarray(x, np.float32), group.particles))
     if group.kind == "full" or _large(self.start, desks):
-      self.start = desks.spread(self.start)
+      self.start = desks.spread(self.start)  # from the host: no device holds all
+    self.start = jax.tree.map(jnp.asarray, self.start)
     self._params = None if group.params is None else self._place(group.params)
-    self.group = dataclasses.replace(group, params=None)
+    self.group = dataclasses.replace(
+        group, params=None, particles=group.particles if self.dense else None)
     self.install(self.start)
 
   def install(self, particles: PyTree) -> None:

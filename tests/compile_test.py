@@ -1,11 +1,13 @@
 """A whole search compiles few programs, and none of them twice."""
 
+import contextlib
+
 import jax
 import jax.monitoring
 import numpy as np
 import pytest
 
-from jswarm import engine, run
+from jswarm import engine, forms, run
 from tests import fake_run, tiny
 
 _EVENT = "/jax/core/compile/backend_compile_duration"
@@ -22,19 +24,31 @@ def _search():
   return run.run(made, None)
 
 
-@pytest.mark.slow
-def test_a_search_compiles_few_programs_and_a_second_one_none():
-  engine.reset_statistics()
-  first = _search()
-  assert engine.statistics()["programs"] <= 16, "prefills and decodes of few shapes"
+@contextlib.contextmanager
+def _compiled():
+  """What is compiled inside, down to the smallest program."""
   compiled = []
   jax.monitoring.register_event_duration_secs_listener(
       lambda name, seconds, **kwargs: compiled.append(name) if name == _EVENT else None)
   try:
-    second = _search()
+    yield compiled
   finally:
     jax.monitoring.clear_event_listeners()
-  assert not compiled
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("quick", [forms._QUICK, 0], ids=["lanes", "finer lanes"])
+def test_a_search_compiles_few_programs_and_a_second_one_none(monkeypatch, quick):
+  monkeypatch.setattr(forms, "_QUICK", quick)
+  jax.clear_caches()  # what other tests compiled counts too
+  engine.reset_statistics()
+  with _compiled() as programs:
+    first = _search()
+  assert 0 < len(programs) <= 350  # operations outside of jit are programs too
+  assert engine.statistics()["programs"] <= 16, "programs of few shapes"
+  with _compiled() as again:
+    second = _search()
+  assert not again
   assert first.results["history"] == second.results["history"]
   for a, b in zip(jax.tree.leaves(first.state), jax.tree.leaves(second.state)):
     np.testing.assert_array_equal(a, b)

@@ -1,5 +1,7 @@
 """Keeping the lanes full: packing, refilling, shrinking and leaping change no reply."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,10 @@ from hypothesis import given, settings, strategies as st
 
 from jswarm import engine, forms, lora, quantize, schedule, serve
 from jswarm.decoder import make_decoder
+from jswarm.group import Served
+from jswarm.sampling import Sampling
 from jswarm.schedule import Desk, Prompt
+from jswarm.statistics import Statistics
 from jswarm.types import Request
 from tests import tiny
 
@@ -144,6 +149,59 @@ def test_lanes_are_as_few_as_hold_all_blocks_unless_those_are_far_more():
   assert lanes(20, sizes=schedule.LANES) == 32
 
 
+def test_any_number_of_lanes_may_be_the_most_and_holds_whole_blocks():
+  for most in (*range(1, 130), 500, 512):
+    assert schedule.lanes_for([_desk(600)], most) == most
+    assert most % schedule.lane_block(most) == 0
+  assert [schedule.lane_block(n) for n in schedule.FINE_LANES] == [
+    1, 1, 1, 2, 2, 2, 4, 8, 16]
+
+
+def test_no_desk_runs_to_its_last_token_while_others_come_back():
+  desks = [_desk(5), _desk(20), _desk()]
+  for desk in desks:
+    desk.open(32, schedule.lane_block(32))
+    desk.seat()
+  fewest = lambda chosen, ended=True: schedule.fewest(chosen, 32, 8, ended)
+  assert fewest(desks) == [5, 9, 1]
+  assert fewest(desks[::2]) == [1, 1]
+  assert fewest(desks[::2], ended=False) == [5, 1]
+  desks[2].add([Prompt(i, 0, [1], 4, 0) for i in range(40)])
+  desks[2].seat()
+  assert fewest(desks) == [5, 9, 25]
+
+
+@given(st.lists(st.integers(0, 80), min_size=1, max_size=4),
+       st.sampled_from([0, 8, 32]), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_every_desk_with_replies_ends_one_of_them_in_a_call(counts, following, ended):
+  desks = [_desk(count) for count in counts]
+  for desk in desks:
+    desk.open(64, schedule.lane_block(64))
+    desk.seat()
+  for desk, n in zip(desks, schedule.fewest(desks, 64, following, ended)):
+    assert n <= max(1, len(desk.held))
+
+
+def test_a_base_is_large_by_what_one_desk_holds_of_it(monkeypatch):
+  monkeypatch.setattr(forms, "_QUICK", 200)
+  server = object.__new__(serve.Server)
+  server._desks = SimpleNamespace(platform="cpu", single=False)
+  params = {"layers": {"q": np.zeros((8, 100))}}
+  own = forms.Weights(params=params, desks=tuple(range(8)))
+  assert server._sizes(own) == schedule.LANES
+  assert server._sizes(forms.Weights(params=params)) == schedule.FINE_LANES
+
+
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])
+def test_where_nobody_knows_the_memory_the_lanes_are_a_modest_number(platform):
+  served = object.__new__(Served)
+  served._desks = SimpleNamespace(platform=platform, memory=lambda: 0)
+  served.particles = SimpleNamespace(held=lambda: 1000)
+  served.group = tiny.lora_group(2)
+  assert served._fitting_rows() == 64
+
+
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=6), st.integers(0, 5))
 @settings(max_examples=60, deadline=None)
 def test_what_fits_fewer_lanes_moves_there_and_keeps_its_expert(rows, seed):
@@ -190,6 +248,51 @@ def test_more_prompts_than_lanes_are_refilled_and_say_the_same():
       group, requests, rows=64)
 
 
+def _narrow(monkeypatch, most):
+  """The lanes of all decodes from now on; with more than `most` memory runs out."""
+  true, lanes = serve.Server._decode, []
+
+  def decode(self, weights, desks, *rest):
+    lanes.append(len(desks[0].holder))
+    if lanes[-1] > most:
+      raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+    return true(self, weights, desks, *rest)
+
+  monkeypatch.setattr(serve.Server, "_decode", decode)
+  return lanes
+
+
+def test_few_short_prompts_do_not_fix_the_lanes_of_all_that_follow(monkeypatch):
+  true, opened = schedule.lanes_for, []
+  monkeypatch.setattr(schedule, "lanes_for",
+                      lambda *a: opened.append(true(*a)) or opened[-1])
+  monkeypatch.setattr(schedule, "_LONG", 32)
+  requests = [Request(0, f"{i} " + "x" * (40 if i < 31 else 8), 4) for i in range(64)]
+  _said(tiny.lora_group(2), requests, form="grouped", rows=8)  # portions of 32
+  assert opened == [8, 8]
+
+
+@pytest.mark.parametrize("sizes", [[10, 1, 0, 1, 1, 0, 1, 20, 9], [1, 1, 30, 20, 9]])
+def test_lanes_stay_open_while_portions_come_and_no_more_are_taken(monkeypatch, sizes):
+  served = Served(tiny.lora_group(3), tiny.settings(form="grouped"), Statistics())
+  prompts = [Prompt(i, i % 3, list(range(1, 4 + i % 5)), 2 + i % 9, i)
+             for i in range(sum(sizes))]
+  serve_all = lambda feed: served._server.serve(
+    served.particles.mixed("grouped"), feed, 10)
+  whole, calls = serve_all([prompts]), []
+  lanes = _narrow(monkeypatch, 8)
+
+  def feed():
+    for n, size in enumerate(sizes):
+      calls.append(len(lanes))
+      yield prompts[sum(sizes[:n]):sum(sizes[:n + 1])]
+    calls.append(len(lanes))  # known from here on: nothing more comes
+
+  assert serve_all(feed()) == whole
+  assert set(lanes[:calls[-1]]) == {8}
+  assert calls[-2] > 0  # while the last portion was made, others were served
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("form", forms.FORMS)
 def test_every_form_says_what_merged_weights_say(form):
@@ -233,20 +336,37 @@ def test_running_out_of_memory_halves_the_lanes_and_loses_no_row(monkeypatch):
   plain = _said(group, requests, rows=8)
   true, calls = serve.Server._decode, []
 
-  def short(self, weights, desks, lanes):
+  def short(self, weights, desks, *rest):
     calls.append(len(desks[0].holder))
     if len(desks[0].holder) > 8 or len(calls) == 4:  # also on its way
       raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
-    return true(self, weights, desks, lanes)
+    return true(self, weights, desks, *rest)
 
   monkeypatch.setattr(serve.Server, "_decode", short)
   engine.reset_statistics()
   experts = engine.make_experts(tiny.pool(group), tiny.settings(rows=32))
   assert [r.text for r in experts.ask(requests)] == plain
-  assert engine.statistics()["halved"] == 2
+  assert engine.statistics()["halved"] == 3 and calls[:3] == [32, 16, 8]
   calls[:] = [0] * 8
   experts.ask(requests)  # the size that fitted is remembered
-  assert engine.statistics()["halved"] == 2 and max(calls) <= 8
+  assert engine.statistics()["halved"] == 3 and max(calls) <= 4
+
+
+def test_lanes_are_halved_from_those_that_were_open(monkeypatch):
+  group, requests = tiny.lora_group(3), _requests(60, 3)
+  plain = _said(group, requests, rows=8)
+  lanes = _narrow(monkeypatch, 8)
+  engine.reset_statistics()
+  assert _said(group, requests, rows=512, pack_tokens=2048) == plain
+  assert lanes[:4] == [64, 32, 16, 8] and engine.statistics()["halved"] == 3
+
+
+def test_memory_that_is_too_small_for_one_lane_is_an_error(monkeypatch):
+  lanes = _narrow(monkeypatch, 0)
+  long = Request(0, "x" * 200, 4)  # in a pack of its own, which is larger than allowed
+  with pytest.raises(jax.errors.JaxRuntimeError, match="out of memory"):
+    _said(tiny.lora_group(2), [long] * 2, rows=2, pack_tokens=128)
+  assert lanes == [2, 1]
 
 
 def test_another_error_of_the_device_is_not_swallowed(monkeypatch):
@@ -294,6 +414,19 @@ def test_a_search_compiles_few_programs():
                  for _ in range(int(rng.integers(1, 40)))])
   found = engine.statistics()["programs"]
   assert found <= 14, found
+
+
+@pytest.mark.slow
+def test_programs_are_counted_as_they_are_compiled():
+  statistics, drawn = Statistics(), Sampling(temperature=0.7)  # unlike other tests
+  served = Served(tiny.lora_group(3), tiny.settings(rows=32, sampling=drawn),
+                  statistics)
+  served._desks.one_by_one = False  # as on other devices
+  for count in (40, 5):  # the same packs for 32 lanes and for 8, and a tail
+    served.ask([Request(0, f"{i} x", 3 + i % 6) for i in range(count)])
+  assert {p[0] for p in statistics.programs} == {"prefill", "decode", "take"}
+  compiled = [p._cache_size() for p in served._server._programs.values()]
+  assert sum(compiled) == len(statistics.programs), statistics.programs
 
 
 def test_statistics_count_what_was_asked():

@@ -33,8 +33,7 @@ def run(options: Options) -> list[Record]:
   base = workload.load(options.model, "float32", options.small)
   ours = {dtype: _serve(options, dtype, sizes) for dtype in options.dtypes}
   with tempfile.TemporaryDirectory() as folder:
-    workload.export(base, folder)
-    theirs = _peers(folder, options)
+    theirs = _peers(base, folder, options)
   said: dict[str, list[str]] = {}
   records = _ceiling_records(ceilings)
   for batch in sizes.batches:
@@ -53,8 +52,11 @@ def _serve(options, dtype, sizes):
   return workload.serve(workload.full_pool(base), {"engine.rows": max(sizes.batches)})
 
 
-def _peers(folder, options):
+def _peers(base, folder, options):
   """{dtype: generate, or the ImportError that stands in its way}."""
+  if workload.is_random(options.model) and not options.small:
+    return dict.fromkeys(options.theirs, ImportError("random weights are not exported"))
+  workload.export(base, folder)
   found = {}
   for dtype in options.theirs:
     try:

@@ -16,13 +16,11 @@ import safetensors.numpy
 
 from jswarm import pso
 from jswarm.architecture import DecoderConfig, projection_shapes
-from jswarm.benchmarks import published, report
+from jswarm.benchmarks import published, report, workload
 from jswarm.benchmarks.harness import (Contender, Options, Record, compare, interleave,
                                        optional)
 from jswarm.types import PyTree
 
-GEMMA_7B = DecoderConfig(vocab=256000, width=3072, layers=28, heads=16, kv_heads=16,
-                         head_dim=256, hidden=24576, family="gemma")
 SMALL = DecoderConfig(vocab=256, width=64, layers=2, heads=4, kv_heads=4, head_dim=16,
                       hidden=128)
 PARTICLES = 10
@@ -38,7 +36,7 @@ class _Swarm(NamedTuple):
 
 def run(options: Options) -> list[Record]:
   """One row a peer."""
-  config, rank = (SMALL, 2) if options.small else (GEMMA_7B, 16)
+  config, rank = (SMALL, 2) if options.small else (workload.GEMMA_7B, 16)
   size = _numbers(config, rank)
   count = _fitting(size)
   with tempfile.TemporaryDirectory() as folder:

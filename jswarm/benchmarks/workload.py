@@ -20,6 +20,10 @@ from jswarm.types import Experts, PyTree
 
 TOY = DecoderConfig(vocab=259, width=32, layers=2, heads=4, kv_heads=2, head_dim=8,
                     hidden=48, max_positions=4096)
+GEMMA_7B = DecoderConfig(vocab=256000, width=3072, layers=28, heads=16, kv_heads=16,
+                         head_dim=256, hidden=24576, family="gemma", max_positions=8192,
+                         embed_scale=3072.0**0.5, norm_offset=1.0, activation="gelu_tanh")
+RANDOM, SHAPES = "random:", {"gemma_7b": GEMMA_7B}
 _PERIOD = 1_000_003  # a prime
 ALL_PROJECTIONS = tuple(PROJECTIONS)
 
@@ -33,9 +37,16 @@ class Base(NamedTuple):
 
 
 def load(model: str, dtype: str, small: bool) -> Base:
-  """The model in a folder, or the toy: random, with the byte tokenizer."""
+  """The model in a folder, the toy, or "random:gemma_7b": random weights of that shape,
+  with the byte tokenizer."""
   if small:
     return Base(TOY, text.ByteTokenizer(), _toy_params(dtype))
+  if is_random(model):
+    name = model.removeprefix(RANDOM)
+    if name not in SHAPES:
+      raise ValueError(f"--model={model}: random are {', '.join(SHAPES)}.")
+    init = make_decoder(SHAPES[name], build.DTYPES[dtype]).init
+    return Base(SHAPES[name], text.ByteTokenizer(), jax.jit(init)(jax.random.key(0)))
   config, params = hf.load_base(model, build.DTYPES[dtype])
   return Base(config, text.load_tokenizer(model), params)
 
@@ -45,6 +56,10 @@ def _toy_params(dtype):
   # Larger than usual initial weights, so that replies differ.
   draw = jax.jit(lambda key: jax.tree.map(lambda x: 4 * x, make_decoder(TOY).init(key)))
   return jax.tree.map(lambda x: x.astype(build.DTYPES[dtype]), draw(jax.random.key(0)))
+
+
+def is_random(model: str) -> bool:
+  return model.startswith(RANDOM)
 
 
 def export(base: Base, folder: str) -> str:
