@@ -40,7 +40,6 @@ class Served:
                           rows=self._rows, pack_tokens=settings.pack_tokens,
                           statistics=statistics, leaps=settings.speculate)
     self._store = store.Store(settings.memo) if settings.memo else None
-    self._tokenizer_digest = text.fingerprint(group.tokenizer)
 
   def save(self, folder: str, particles: PyTree | None, expert: int) -> dict:
     """Writes one expert of the pool; see `Particles.save`."""
@@ -122,7 +121,7 @@ class Served:
     # How it is computed: in bfloat16 the last bits, and with them words, depend on it.
     how = f"{s.form}|{s.tensor}|{self._desks.platform}|int8={s.int8}"
     return store.key(self.particles.version(prompt.owner), prompt.tokens, prompt.limit,
-                     f"{s.sampling}|{how}{drawn}", self._tokenizer_digest)
+                     f"{s.sampling}|{how}{drawn}", self.particles.vocabulary)
 
   def _streams(self, requests):
     """(weights, indices) of each stream: mixed rows together, other experts alone."""

@@ -32,6 +32,7 @@ class Particles:
     group: as loaded, without what is kept in the form that is served.
     start: its particles as they came, float32.
     dense: particles are coefficients over the initial adapters.
+    vocabulary: fingerprint of the tokenizer.
     fixed: names what does not move: base, tokenizer, stops.
   """
 
@@ -40,9 +41,10 @@ class Particles:
     self._dtype = jax.tree.leaves(group.particles)[0].dtype
     self.dense = dense and group.kind == "lora"
     still = self.dense or len(group.members) == 1  # particles that never move
+    self.vocabulary = text.fingerprint(group.tokenizer)
     self.fixed = fingerprint(
         (group.params, group.particles if still else None),
-        f"{group.config}{group.stops}{self._dtype}{text.fingerprint(group.tokenizer)}")
+        f"{group.config}{group.stops}{self._dtype}{self.vocabulary}")
     self.start: PyTree = (
         {"mix": jnp.eye(len(group.members), dtype=jnp.float32)} if self.dense
         else jax.tree.map(lambda x: np.asarray(x, np.float32), group.particles))
