@@ -6,7 +6,7 @@
 
 from absl import flags
 
-from jswarm import build, cli, train_pool
+from jswarm import build_training, cli, train_pool
 
 _CONFIG = cli.define_config()
 _OUT = flags.DEFINE_string("out", None, "Folder of the pool; made or continued.")
@@ -14,7 +14,7 @@ _OUT = flags.DEFINE_string("out", None, "Folder of the pool; made or continued."
 
 def main(argv):
   del argv
-  rows = train_pool.train_pool(_OUT.value, **build.pool_training(_CONFIG.value))
+  rows = train_pool.train_pool(_OUT.value, **build_training.arguments(_CONFIG.value))
   print(f"{'expert':<16} {'dev score':>10} {'base':>8} {'dev loss':>9}")
   for row in rows:
     print(f"{row['name']:<16} {row.get('dev_score', float('nan')):>10.4f}"

@@ -1,11 +1,10 @@
-"""Configuration -> typed settings and callables: the only reader of ConfigDict, and
+"""Configuration of a search -> typed settings and callables: the only reader of it, and
 the only place where the search wing meets the model wing.
 
 Cheap checks come first: settings, then data, then adapters, then bases.
 """
 
 from collections.abc import Callable, Mapping
-import dataclasses
 import difflib
 import json
 import os
@@ -16,11 +15,9 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jswarm import engine, graphs, messages, pso, ranks, run, system, tasks, train
-from jswarm import train_pool
+from jswarm import engine, graphs, messages, pso, ranks, run, system, tasks
 from jswarm import workdir as workdir_lib
 from jswarm import experts as experts_lib
-from jswarm.architecture import DecoderConfig
 from jswarm.default_config import get_config
 from jswarm.memo import Meter
 from jswarm.parallel import Desks, local_devices
@@ -128,10 +125,8 @@ def pool(config: ConfigDict) -> experts_lib.Pool:
   """Loads the pool that the config names."""
   dtype = model_dtype(config.pool.dtype, "pool.dtype")
   specs = experts_lib.parse_specs(config.pool.experts, config.pool.base)
-  place = None
-  if config.engine.tensor > 1:  # the base may not fit the default device
-    place = Desks(local_devices(config.engine.devices), config.engine.tensor).place
-  return experts_lib.load_pool(specs, dtype, config.pool.allow_pickle, place)
+  desks = Desks(local_devices(config.engine.devices), config.engine.tensor)
+  return experts_lib.load_pool(specs, dtype, config.pool.allow_pickle, desks)
 
 
 def plan(config: ConfigDict, *, records: Any = None, utility: Callable | None = None,
@@ -214,64 +209,6 @@ def names(config: ConfigDict) -> list[str]:
 
 def _specs(config):
   return experts_lib.parse_specs(config.pool.experts, config.pool.base)
-
-
-def pool_training(config: ConfigDict) -> dict[str, Any]:
-  """Arguments of `train_pool.train_pool` from a config like configs/tiny_pool.py.
-
-  Raises:
-    ValueError: a field is unknown, missing or impossible; names it and the allowed.
-  """
-  c = config.to_dict()
-  _check_fields(c, dict.fromkeys(("base", "experts", "max_tokens", "settings"), True),
-                "the config")
-  if not c["experts"] or not isinstance(c["experts"], Mapping):
-    raise ValueError(f"experts is {c['experts']!r}: allowed is a section with a source"
-                     " for each expert's name; add at least one.")
-  base = c["base"]
-  if not isinstance(base, str):  # else a folder or hub id
-    _check_fields(base, _needed(train_pool.Scratch), "base")
-    shape = _needed(DecoderConfig)
-    del shape["vocab"]  # the tokenizer's
-    _check_fields(base["config"], shape, "base.config")
-    base = train_pool.Scratch(**{
-        **base, "source": _typed(train_pool.Source, base["source"], "base.source"),
-        "settings": _typed(train.Settings, base["settings"], "base.settings")})
-  return dict(
-      base=base, max_tokens=c["max_tokens"],
-      settings=_typed(train.Settings, c["settings"], "settings"),
-      sources={name: _typed(train_pool.Source, source, f"experts.{name}")
-               for name, source in c["experts"].items()})
-
-
-def _typed(kind, fields, where):
-  _check_fields(fields, _needed(kind), where)
-  try:
-    return kind(**fields)
-  except (TypeError, ValueError) as error:
-    raise ValueError(f"{where}: {error}") from error
-
-
-def _needed(kind):
-  """{field of a dataclass: whether it has no default}."""
-  return {f.name: f.default is f.default_factory is dataclasses.MISSING
-          for f in dataclasses.fields(kind)}
-
-
-def _check_fields(fields, known, where):
-  """Raises ValueError unless `fields` are among `known` and all the needed ones."""
-  allowed = ", ".join(f"{name} (needed)" if known[name] else name
-                      for name in sorted(known))
-  if not isinstance(fields, Mapping):
-    raise ValueError(f"{where} is {fields!r}; allowed is a section with the fields"
-                     f" {allowed}.")
-  unknown = sorted(set(fields) - set(known))
-  missing = sorted(name for name in known if known[name] and name not in fields)
-  if unknown or missing:
-    found = [f"{what} {', '.join(map(repr, names))}" for what, names in
-             (("unknown", unknown), ("missing", missing)) if names]
-    raise ValueError(f"{where}: {' and '.join(found)}. Allowed are {allowed}: rename or"
-                     " remove what is unknown, add what is missing.")
 
 
 def load_system(folder: str | os.PathLike, *, base: str = "",

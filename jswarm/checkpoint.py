@@ -4,8 +4,8 @@ A step holds the arrays of `swarm.State` and a JSON of what lives on the host: t
 replies that are still valid, what was spent, the history. A step is committed as a
 whole or not at all; a process killed inside a save leaves the step before it.
 
-Of several processes rank 0 alone saves; all restore the same step, so they must see
-the same file system.
+Of several processes rank 0 alone saves, and each what it alone holds; all restore the
+same step, so they must see the same file system.
 """
 
 from collections.abc import Mapping
@@ -31,22 +31,33 @@ class Checkpoints:
   """
 
   def __init__(self, folder: str | os.PathLike, keep: int = 2):
-    # Each rank works for itself: no barriers of Orbax's own, which know no time-out.
-    alone = dict(multiprocessing_options=ocp.options.MultiprocessingOptions(
-        primary_host=ranks.rank(), active_processes={ranks.rank()}))
-    options = ocp.CheckpointManagerOptions(
-        max_to_keep=max(2, keep), create=False, enable_async_checkpointing=False, **alone)
+    self._folder, self._keep, self._shared = folder, keep, None
     if ranks.is_writer():
       os.makedirs(folder, exist_ok=True)
-    self._manager = ocp.CheckpointManager(
-        os.path.abspath(folder), options=options,
-        item_handlers={"state": ocp.StandardCheckpointHandler(**alone),
-                       "host": ocp.JsonCheckpointHandler(**alone)})
+    # Each rank works for itself: no barriers of Orbax's own.
+    self._manager = self._open(multiprocessing_options=ocp.options.MultiprocessingOptions(
+        primary_host=ranks.rank(), active_processes={ranks.rank()}))
+
+  def _open(self, **processes):
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=max(2, self._keep), create=False, enable_async_checkpointing=False,
+        **processes)
+    return ocp.CheckpointManager(
+        os.path.abspath(self._folder), options=options,
+        item_handlers={"state": ocp.StandardCheckpointHandler(**processes),
+                       "host": ocp.JsonCheckpointHandler(**processes)})
 
   def save(self, step: int, state: PyTree, host: Mapping[str, Any]) -> None:
-    """Writes one step, on rank 0; returns when it is committed."""
-    arrays = jax.tree.map(np.asarray, state)
-    self._manager.save(step, args=ocp.args.Composite(
+    """Writes one step; returns when it is committed. All ranks call it."""
+    local = lambda x: getattr(x, "is_fully_addressable", True)
+    manager = self._manager
+    if not all(map(local, jax.tree.leaves(state))):
+      # Spread over the processes: they write together, and wait for each other.
+      manager = self._shared = self._shared or self._open()
+    elif not ranks.is_writer():
+      return
+    arrays = jax.tree.map(lambda x: np.asarray(x) if local(x) else x, state)
+    manager.save(step, args=ocp.args.Composite(
         state=ocp.args.StandardSave(arrays), host=ocp.args.JsonSave(dict(host))))
 
   def restore(self, template: PyTree) -> tuple[int, PyTree, dict[str, Any]] | None:
@@ -54,8 +65,8 @@ class Checkpoints:
 
     Args:
       template: a pytree of arrays or `jax.ShapeDtypeStruct`s, whose sharding says
-        where a leaf goes (none: the first device). Orbax casts to a template's dtype
-        without a word, so dtypes and shapes are checked here.
+        where a leaf goes (none: wherever it is used). Orbax casts to a template's
+        dtype without a word, so dtypes and shapes are checked here.
 
     Raises:
       ValueError: checkpoints exist and none can be read; names each and why. Or
@@ -70,6 +81,8 @@ class Checkpoints:
 
   def close(self) -> None:
     self._manager.close()
+    if self._shared:
+      self._shared.close()
 
   def _same(self, step, template):
     """What rank 0 has read, read here."""
@@ -107,7 +120,9 @@ class Checkpoints:
         s.shape, s.dtype, sharding=s.sharding or first), shapes)
     restored = self._manager.restore(step, args=ocp.args.Composite(
         state=ocp.args.StandardRestore(placed), host=ocp.args.JsonRestore()))
-    return jax.tree.map(jnp.asarray, restored.state), restored.host
+    # Through the host: an array that was put on a device cannot meet one on others.
+    free = lambda s, x: x if s.sharding else jnp.asarray(np.asarray(x))
+    return jax.tree.map(free, shapes, restored.state), restored.host
 
 
 def _check(saved, shapes, step):

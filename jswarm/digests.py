@@ -1,5 +1,6 @@
 """Names for trees of arrays: the same bytes have the same digest, on any machine."""
 
+from collections.abc import Sequence
 import hashlib
 
 import jax
@@ -30,6 +31,33 @@ def fingerprint(tree: PyTree, start: str = "") -> str:
   for (path, leaf), sums in zip(leaves, jax.device_get(_sums([x for _, x in leaves]))):
     sha.update(f"{jax.tree_util.keystr(path)}{leaf.shape}{leaf.dtype}{sums}".encode())
   return sha.hexdigest()
+
+
+def fingerprints(particles: PyTree, starts: Sequence[str]) -> list[str]:
+  """`fingerprint` of each particle of leaves [P, ...], named starts[P]; particles may be
+  spread over the devices of several processes, which then have to call it together."""
+  leaves = jax.tree_util.tree_leaves_with_path(particles)
+  sums = _each_sums([leaf for _, leaf in leaves])
+  shas = [hashlib.sha256(start.encode()) for start in starts]
+  for (path, leaf), two in zip(leaves, sums):
+    for sha, pair in zip(shas, np.asarray(two).T):
+      sha.update(f"{jax.tree_util.keystr(path)}{leaf.shape[1:]}{leaf.dtype}"
+                 f"{pair.tolist()}".encode())
+  return [sha.hexdigest() for sha in shas]
+
+
+def _each_sums(leaves):
+  """Of each leaf [P, ...] its two sums for every particle: uint32 [2, P]."""
+  sharding = getattr(leaves[0], "sharding", None)
+  if not isinstance(sharding, jax.sharding.NamedSharding):
+    return _vmapped_sums(leaves)
+  whole = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
+  return jax.jit(_vmapped_sums, out_shardings=whole)(leaves)
+
+
+@jax.jit
+def _vmapped_sums(leaves):
+  return [jnp.stack(pair) for pair in jax.vmap(_sums)(leaves)]
 
 
 @jax.jit

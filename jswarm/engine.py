@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import dataclasses
 
 from jswarm import experts as experts_lib
-from jswarm import schedule, text
+from jswarm import text
+from jswarm.attention import SPAN_BLOCK
 from jswarm.forms import FORMS
 from jswarm.group import Served
 from jswarm.sampling import Sampling
@@ -66,7 +67,7 @@ class Settings:
       raise ValueError("engine.form='grouped' needs rows of one expert each, but with"
                        " pool.space='dense' rows mix experts: use auto or masked.")
     for field, least in (("rows", 0), ("devices", 0), ("tensor", 1),
-                         ("pack_tokens", schedule.SPAN_BLOCK)):
+                         ("pack_tokens", SPAN_BLOCK)):
       if getattr(self, field) < least:
         raise ValueError(f"engine.{field}={getattr(self, field)}: at least {least}.")
 
@@ -117,4 +118,5 @@ def make_experts(pool: experts_lib.Pool, settings: Settings) -> Experts:
       count=lambda e, t: len(text.encode(by_expert[e].group.tokenizer, [t], False)[0]),
       clip=lambda e, t, n: text.clip(by_expert[e].group.tokenizer, t, n),
       room=lambda e, limit: by_expert[e].room(limit), save=save,
-      fixed=tuple(by_expert[e].particles.fixed for e in range(len(pool.names))))
+      fixed=tuple(by_expert[e].particles.fixed for e in range(len(pool.names))),
+      holders=tuple(by_expert[e].holders(e) for e in range(len(pool.names))))

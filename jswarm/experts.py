@@ -7,6 +7,7 @@ expert alone in its group keeps its weights.
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import functools
 import hashlib
 import os
 import pathlib
@@ -18,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jswarm import gguf, hf, text
-from jswarm.decoder import DecoderConfig
+from jswarm.decoder import DecoderConfig, make_decoder
+from jswarm.parallel import Desks
 from jswarm.types import PyTree
 
 BUILTIN = "builtin:"  # a path inside the package: the pools that ship with it
@@ -158,12 +160,14 @@ def check_pool(specs: Sequence[Spec], allow_pickle: bool = False) -> Checked:
   return Checked(bases, adapters)
 
 
-def load_pool(specs: Sequence[Spec], dtype=jnp.float32,
-              allow_pickle: bool = False, place=None) -> Pool:
+def load_pool(specs: Sequence[Spec], dtype=jnp.float32, allow_pickle: bool = False,
+              desks: Desks | None = None) -> Pool:
   """Loads every expert once; bases are shared.
 
   `check_pool` comes first, so that whatever is wrong is found in seconds.
-  `place`: where leaves of a base under adapters go, see `hf.load_base`.
+  `desks`: where weights go as they are read, leaf by leaf: bases under adapters, and
+  of whole models those that this process holds. None: all of them are read, bases to
+  the default device, whole models to the host.
 
   Raises:
     ValueError: a file is missing, truncated, of another base or unsupported; the
@@ -173,19 +177,17 @@ def load_pool(specs: Sequence[Spec], dtype=jnp.float32,
   groups, full = [], {}
   for source, base in checked.bases.items():
     members = [i for i, spec in enumerate(specs) if spec.source == source]
-    adapted = any(specs[i].adapter for i in members)
-    # Whole models wait on the host: the engine gives each device those it holds.
-    params = _load_params(base.folder, dtype, allow_pickle,
-                          place if adapted else lambda path, leaf: leaf)
-    if adapted:
+    if any(specs[i].adapter for i in members):
       adapters = [checked.adapters.get(specs[i].name) for i in members]
+      params = _load_params(base.folder, dtype, allow_pickle, desks)
       groups.append(Group("lora", tuple(specs[i] for i in members), tuple(members),
                           base.config, base.tokenizer, base.stops, params,
                           _stack_adapters(adapters)))
     else:
       key = (dataclasses.replace(base.config, max_positions=0), digest(base.tokenizer))
-      full.setdefault(key, []).append((members, base, params))
-  groups += [_full_group(entries, specs) for entries in full.values()]
+      full.setdefault(key, []).append((members, base))
+  groups += [_full_group(entries, specs, dtype, allow_pickle, desks)
+             for entries in full.values()]
   return Pool(tuple(spec.name for spec in specs), tuple(groups))
 
 
@@ -261,10 +263,19 @@ def _load_adapter(spec, folder, config, allow_pickle):
   return adapter
 
 
-def _load_params(folder, dtype, allow_pickle, place):
+def _load_params(folder, dtype, allow_pickle, desks):
   if folder.endswith(".gguf"):
     return gguf.load_base(folder, dtype)[1]
-  return hf.load_base(folder, dtype, allow_pickle=allow_pickle, place=place)[1]
+  return hf.load_base(folder, dtype, allow_pickle, desks and desks.place)[1]
+
+
+def _reader(folder, dtype, allow_pickle):
+  """read(path) -> one leaf of a whole model; nothing is read before it is needed."""
+  if not folder.endswith(".gguf"):
+    return hf.leaf_reader(folder, dtype, allow_pickle)
+  # Its tensors are decoded together.
+  whole = functools.cache(lambda: gguf.load_base(folder, dtype)[1])
+  return lambda path: np.asarray(functools.reduce(lambda tree, key: tree[key], path, whole()))
 
 
 def _check_vocabulary(tokenizer, config, folder):
@@ -298,10 +309,22 @@ def _stack_adapters(adapters):
           for name, pairs in sorted(stacked.items())}
 
 
-def _full_group(entries, specs):
-  pairs = [(i, params) for mine, _, params in entries for i in mine]
-  members, each = zip(*pairs)  # experts of one model too are a particle each
-  particles = jax.tree.map(lambda *leaves: np.stack(list(map(np.asarray, leaves))), *each)
-  _, base, _ = entries[0]
-  return Group("full", tuple(specs[i] for i in members), members, base.config,
+def _full_group(entries, specs, dtype, allow_pickle, desks):
+  """Whole models as particles, read leaf by leaf, each by the processes that hold it."""
+  readers, members = [], []
+  for mine, base in entries:  # experts of one model too are a particle each
+    readers += [_reader(base.folder, dtype, allow_pickle)] * len(mine)
+    members += mine
+  _, base = entries[0]
+
+  def leaf(path, like):
+    read = lambda i: readers[i](tuple(key.key for key in path))
+    if desks:
+      return desks.stack((len(members), *like.shape), read)
+    return np.stack([read(i) for i in range(len(members))])
+
+  init = make_decoder(base.config, dtype).init
+  particles = jax.tree_util.tree_map_with_path(
+      leaf, jax.eval_shape(init, jax.random.key(0)))
+  return Group("full", tuple(specs[i] for i in members), tuple(members), base.config,
                base.tokenizer, base.stops, None, particles)

@@ -11,7 +11,7 @@ import time
 
 
 from jswarm import experts as experts_lib
-from jswarm import forms, schedule, store, text
+from jswarm import forms, packing, schedule, store, text
 from jswarm.parallel import Desks, local_devices
 from jswarm.serve import Server
 from jswarm.statistics import Statistics
@@ -44,6 +44,10 @@ class Served:
   def save(self, folder: str, particles: PyTree | None, expert: int) -> dict:
     """Writes one expert of the pool; see `Particles.save`."""
     return self.particles.save(folder, particles, self._row[expert])
+
+  def holders(self, expert: int) -> tuple[int, ...]:
+    """The processes that hold this expert of the pool; () if all do."""
+    return self.particles.holders()[self._row[expert]]
 
   def room(self, limit: int) -> int:
     context = self.group.config.max_positions - limit
@@ -111,7 +115,7 @@ class Served:
                          f" new ones exceed the context of"
                          f" {self.group.config.max_positions}:"
                          f" {requests[i].prompt[:80]!r}...")
-    return [schedule.Prompt(i, self._row[requests[i].expert], tokens[i],
+    return [packing.Prompt(i, self._row[requests[i].expert], tokens[i],
                             requests[i].limit, self._seed(requests[i])) for i in part]
 
   def _key(self, prompt):

@@ -105,6 +105,15 @@ def load_base(
   return config, params
 
 
+def leaf_reader(folder, dtype=jnp.float32, allow_pickle: bool = False):
+  """read(path) -> array [...]: one leaf of a base, such as ("layers", "attn", "q",
+  "kernel"), read when it is asked for. Arguments and errors are those of `load_base`.
+  """
+  config, tensors, prefix, leaves = _open(folder, allow_pickle)
+  by_path = {leaf.path: leaf for leaf in leaves}
+  return lambda path: _fill(tensors, prefix, by_path[path], config, dtype)
+
+
 def save_base(folder, config: DecoderConfig, params) -> None:
   """Writes config.json and model.safetensors; transformers reads them back.
 

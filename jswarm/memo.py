@@ -1,7 +1,7 @@
 """Asks each identical call once: messages -> memo -> the pool's `ask`.
 
-A call is (weights of the expert, prompt, limit, chat). The weights enter by the
-digest of their bytes, so an entry can never answer for other weights. Replies
+A call is (weights of the expert, prompt, limit, chat). The weights enter by a
+fingerprint of all their bits, so no entry answers for weights that have moved. Replies
 outlive an evaluation: what the weight-step asked on the same weights is there for
 the next role-step.
 """
@@ -11,10 +11,7 @@ import hashlib
 import itertools
 from typing import Any
 
-import jax
-import numpy as np
-
-from jswarm.digests import digest
+from jswarm.digests import digest, fingerprints
 from jswarm.types import Experts, PyTree, Reply, Request
 
 
@@ -58,10 +55,9 @@ def versions(experts: Experts, weights: tuple[PyTree, ...]) -> list[str]:
       experts.names, experts.fixed, fillvalue="")]
   digests = [digest(None, name)[:24] for name in named]
   for members, group in zip(experts.groups, weights, strict=True):
-    host = jax.tree.map(np.asarray, group)
-    for i, expert in enumerate(members):
-      own = jax.tree.map(lambda leaf: leaf[i], host)
-      digests[expert] = digest(own, named[expert])[:24]
+    moving = fingerprints(group, [named[expert] for expert in members])
+    for expert, name in zip(members, moving):
+      digests[expert] = name[:24]
   return digests
 
 

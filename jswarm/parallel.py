@@ -20,7 +20,7 @@ import numpy as np
 
 from jswarm.types import PyTree
 
-EXPERT, TENSOR = "expert", "tensor"
+EXPERT, TENSOR, COPY = "expert", "tensor", "copy"
 _KEPT = 0.85  # share of a device's memory that is planned with
 
 
@@ -127,13 +127,30 @@ class Desks:
 
   def spread(self, particles: PyTree) -> PyTree:
     """Particles [P, ...] over as many devices as divide P: none holds all of them."""
-    size = jax.tree.leaves(particles)[0].shape[0]
-    count = max(n for n in range(1, len(self.devices) + 1) if size % n == 0)
-    if count == 1:
-      return particles
-    mesh = Mesh(np.array(self.devices[:count]), (EXPERT,),
-                axis_types=(jax.sharding.AxisType.Auto,))
-    return jax.device_put(particles, NamedSharding(mesh, PartitionSpec(EXPERT)))
+    sharding = _over(jax.tree.leaves(particles)[0].shape[0], self.devices)
+    return jax.device_put(particles, sharding) if sharding else particles
+
+  def stack(self, shape: tuple[int, ...], read: Callable[[int], np.ndarray]):
+    """One leaf [P, ...] of whole models, over the devices of all processes.
+
+    Args:
+      shape: of the leaf. read: reads it for one particle; called for those alone that
+        this process holds.
+    """
+    sharding = _over(shape[0], self._everywhere())
+    if not sharding:
+      return np.stack([read(i) for i in range(shape[0])])
+    return jax.make_array_from_callback(shape, sharding, lambda index: np.stack(
+        [read(i) for i in range(*index[0].indices(shape[0]))]))
+
+  def _everywhere(self):
+    """Devices like ours of all processes."""
+    count = len(self.devices)
+    of: dict[int, list[jax.Device]] = {}
+    for device in jax.devices():
+      of.setdefault(device.process_index, []).append(device)
+    of[jax.process_index()] = self.devices
+    return [device for devices in of.values() for device in devices[:count]]
 
   def memory(self) -> int:
     """Bytes of a device that the engine may plan with; 0 if nobody knows."""
@@ -142,6 +159,67 @@ class Desks:
       return int(stats["bytes_limit"] * _KEPT)
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return int(pages * _KEPT / 2 / len(self.devices)) if self.platform == "cpu" else 0
+
+
+def particle(particles: PyTree, index: int) -> PyTree:
+  """Leaves [...] of one particle that this process holds."""
+  return jax.tree.map(lambda x: _particle(x, index), particles)
+
+
+def is_spread(x) -> bool:
+  """Do several devices hold this array?"""
+  return isinstance(x, jax.Array) and len(x.sharding.device_set) > 1
+
+
+def holders(leaf) -> list[tuple[int, ...]]:
+  """For each particle of a leaf [P, ...] the processes that hold it; () if all do."""
+  if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
+    return [()] * leaf.shape[0]
+  held = [set() for _ in range(leaf.shape[0])]
+  for device, index in leaf.sharding.devices_indices_map(leaf.shape).items():
+    for i in range(*index[0].indices(leaf.shape[0])):
+      held[i].add(device.process_index)
+  return [tuple(sorted(ranks)) for ranks in held]
+
+
+def _particle(x, index):
+  if not is_spread(x):
+    return x[index]
+  for shard in x.addressable_shards:  # from where it lies, past the other devices
+    held = range(*shard.index[0].indices(x.shape[0]))
+    if index in held:
+      return shard.data[held.index(index)]
+  raise ValueError(f"particle {index} is held by the processes {holders(x)[index]} alone"
+                   f" and was asked of {jax.process_index()}.")
+
+
+def _over(size, devices):
+  """How `size` particles are spread over devices; None: not at all."""
+  chosen = order(size, devices)
+  if not chosen:
+    return None
+  mesh = Mesh(np.array(chosen), (EXPERT, COPY), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+  return NamedSharding(mesh, PartitionSpec(EXPERT))
+
+
+def order(size: int, devices: Sequence[jax.Device]) -> list[list[jax.Device]]:
+  """[n][copies] devices that hold `size` particles, `size / n` each; [] where n is 1.
+
+  So many devices as divide `size`, each process in turn, and copies on others where a
+  process would else hold nothing, which could not take part in what all compute.
+  """
+  seen, turn = {}, {}
+  for device in devices:
+    turn[device] = seen[device.process_index] = seen.get(device.process_index, -1) + 1
+  in_turn = sorted(devices, key=lambda d: (turn[d], d.process_index))
+  for count in range(min(size, len(in_turn)), 1, -1):
+    if size % count:
+      continue
+    for copies in range(1, len(in_turn) // count + 1):
+      chosen = in_turn[:count * copies]
+      if {d.process_index for d in chosen} == set(seen):
+        return [chosen[i::count] for i in range(count)]
+  return []
 
 
 def local_devices(count: int = 0) -> list[jax.Device]:

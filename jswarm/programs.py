@@ -44,7 +44,7 @@ def prefill(decoder: Decoder, params, adapters, owners, lanes, row, stops, *,
 
   Args:
     owners: of blocks of tokens, or mix [T, E] for packed adapters.
-    row: the arrays of `schedule.row`.
+    row: the arrays of `packing.row`.
     reach: static, at least the longest run of one prompt's tokens.
     prefix: static, P first tokens that prompts of an expert share in the pack.
   """

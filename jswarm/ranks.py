@@ -11,6 +11,7 @@ compiles nothing, occupies no device, takes text of any length, and can be read 
 time-out, so that a rank that waits can say for whom. All of it is JSON.
 """
 
+import collections
 from collections.abc import Callable, Sequence
 import contextlib
 import functools
@@ -213,17 +214,30 @@ def on_writer(what: str, make: Callable, expected: type[Exception] = RankError):
 
 
 def spread(experts: Experts) -> Experts:
-  """The pool with its `ask` divided over the processes; as it is if there is one."""
-  return experts._replace(ask=spread_ask(experts.ask))
+  """The pool with `ask` and `save` divided over the processes; as it is if there is one.
+
+  An expert is asked where its weights are, and written by the first that holds it.
+  """
+  if count() == 1:
+    return experts
+  holders = experts.holders or [()] * len(experts.names)
+
+  def save(folder, weights, members):
+    mine = [e for e in members if rank() == (holders[e] or (0,))[0]]
+    parts = exchange("experts to save", experts.save(folder, weights, mine) if mine else {})
+    every = {name: entry for part in parts for name, entry in part.items()}
+    return {name: every[name] for e in members if (name := experts.names[e]) in every}
+
+  return experts._replace(ask=spread_ask(experts.ask, holders), save=save)
 
 
-def spread_ask(ask: AskFn) -> AskFn:
+def spread_ask(ask: AskFn, holders: Sequence[tuple[int, ...]] = ()) -> AskFn:
   """An `ask` that answers its share and hears the rest; replies in order."""
   if count() == 1:
     return ask
 
   def divided(requests: Sequence[Request]) -> list[Reply]:
-    shares = share(requests, count())
+    shares = share(requests, count(), holders)
     mine = shares[rank()]
     _link().dog.phase[1:] = [f"answering {len(mine)} of {len(requests)} requests"]
     said = ask([requests[i] for i in mine]) if mine else []
@@ -238,18 +252,24 @@ def spread_ask(ask: AskFn) -> AskFn:
   return divided
 
 
-def share(requests: Sequence[Request], ranks: int) -> list[list[int]]:
+def share(requests: Sequence[Request], ranks: int,
+          holders: Sequence[tuple[int, ...]] = ()) -> list[list[int]]:
   """Indices of the requests for each rank, disjoint and together all.
 
   Dealt like cards, there and back, each expert's longest prompt first: every rank
-  gets as much of every expert, and prompts of like lengths.
+  gets as much of every expert that it holds (`Experts.holders`), and prompts of like
+  lengths.
   """
   order = sorted(range(len(requests)), key=lambda i: (
       requests[i].expert, requests[i].limit, -len(requests[i].prompt), i))
   hands = [[] for _ in range(ranks)]
-  for place, i in enumerate(order):
-    lap, seat = divmod(place, ranks)
-    hands[seat if lap % 2 == 0 else ranks - 1 - seat].append(i)
+  dealt = collections.Counter()
+  for i in order:
+    seats = holders[requests[i].expert] if holders else ()
+    seats = seats or tuple(range(ranks))
+    lap, seat = divmod(dealt[seats], len(seats))
+    hands[seats[seat if lap % 2 == 0 else -1 - seat]].append(i)
+    dealt[seats] += 1
   return [sorted(hand) for hand in hands]
 
 

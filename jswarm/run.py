@@ -193,13 +193,15 @@ def _row(infos, state, meter):
 def _commit(plan, problem, memo, files, state, history, singles, infos):
   """Logs, then checkpoints: a kill in between repeats the iteration, rows and all."""
   if ranks.count() > 1:
+    # What is spread over the processes is one array for all of them.
+    own = [x for x in jax.tree.leaves(state) if getattr(x, "is_fully_addressable", True)]
     ranks.same(f"state after iteration {int(state.iteration)}",
-               {"sha256": digest(state), **plan.meter.spent})
+               {"sha256": digest(own), **plan.meter.spent})
   memo.forget(swarm.role_weights(state, plan.settings))
   if not files:
     return
   files.record(int(state.iteration), infos, history)
-  if ranks.is_writer() and int(state.iteration) % plan.every == 0:
+  if int(state.iteration) % plan.every == 0:
     evaluator = problem.evaluator
     files.checkpoints.save(int(state.iteration), state, {
         **_spending(plan, evaluator, memo), "history": history, "singles": singles})

@@ -1,74 +1,23 @@
-"""What goes where: prompts -> packs of tokens, and lanes of a batch. Host only.
+"""Which prompt has which lane of which device, and when the next ones come. Host only.
 
-A pack is several prompts end to end, so that nothing is padded to the longest; sizes
-come from a short list, so that a search compiles few programs. All of it is a function
-of the requests: the same requests are served in the same batches.
+All of it is a function of the requests: the same requests are served in the same
+batches. What is computed for a prompt that has a lane is in `packing`.
 """
 
 from collections import Counter
 from collections.abc import Sequence
 import itertools
-from typing import NamedTuple
 
 import numpy as np
 
-from jswarm.attention import SPAN_BLOCK, TOKEN_BLOCK
+from jswarm.packing import Prompt
 
-ROW = 16  # tokens of a pack for each of its R rows, at least
 _LONG = 512  # prompts beyond have lanes of their own, for 2, 4 ... times as many tokens
-_PREFIXES = (16, 32, 64, 128, 256, 512)
-APART = 384  # tokens of an expert that fill packs of its own
 REFILL = 4  # a quarter of the lanes is free: time for the next prompts
 LANES = (1, 8, 32, 64, 128, 256, 512)
 # A step of a large base on CPU takes time by its lanes: here more programs pay.
 FINE_LANES = (1, 8, 16, 24, 32, 64, 128, 256, 512)
 _WIDER = 1.5  # times the lanes, rather than prompts that wait for a block of their own
-
-
-class Prompt(NamedTuple):
-  """One request as the device sees it; `owner` is the expert's row in its group."""
-
-  index: int
-  owner: int
-  tokens: Sequence[int]
-  limit: int
-  seed: int
-
-
-class Pack(NamedTuple):
-  """Prompts end to end in R rows (`rows_of`); unused ones have the length 0.
-
-  With a prefix of P tokens, it lies once before the prompts of each expert, and of the
-  prompts only what follows it.
-  """
-
-  tokens: np.ndarray  # int32 [T]
-  positions: np.ndarray  # int32 [T], -1 is padding
-  owners: np.ndarray  # int32 [T // 32], expert of each block of tokens
-  roots: np.ndarray  # int32 [T // 32], where its expert's prefix begins
-  begin: np.ndarray  # int32 [R], of what follows the prefix
-  length: np.ndarray  # int32 [R], prefix included
-  root: np.ndarray  # int32 [R], where the prefix of the row begins
-  members: list[int]  # which prompts, as given; row r is members[r]
-
-
-def size_of(count: int, least: int) -> int:
-  """The smallest of least * {1, 2, 3, 4, 6, 8, 12 ...} that holds `count`."""
-  size = least
-  while size < count:
-    size = size * 3 // 2 if size * 3 // 2 >= count and size >= 2 * least else size * 2
-  return size
-
-
-def pack_size(count: int) -> int:
-  """The smallest of 128 * {1, 2 ... 8, 10, 12, 14, 16, 20 ...} that holds `count`.
-
-  Finer than `size_of`, for packs that one expert cannot fill: more programs, less padding.
-  """
-  step = SPAN_BLOCK
-  while count > 8 * step:
-    step *= 2
-  return max(1, -(-count // step)) * step
 
 
 def doubled(count: int, least: int) -> int:
@@ -82,96 +31,6 @@ def lane_block(lanes: int) -> int:
   """Lanes that share an expert where rows lie in blocks: fewer, larger products."""
   most = 1 if lanes <= 16 else max(2, lanes // 32)
   return next(n for n in range(most, 0, -1) if lanes % n == 0)
-
-
-def shared_prefix(prompts: Sequence[Prompt]) -> int:
-  """P, first tokens that all prompts have in common, from a short list; 0: too few.
-
-  What each expert makes of them is computed once a pack instead of once a prompt.
-  """
-  owners = len({p.owner for p in prompts})
-  if len(prompts) < 2 * owners + 1:
-    return 0
-  low, high = (pick(p.tokens for p in prompts) for pick in (min, max))
-  most = min(min(len(p.tokens) for p in prompts) - 1, len(low), len(high))
-  same = next((i for i in range(most) if low[i] != high[i]), most)
-  return max((p for p in _PREFIXES if p <= same), default=0)
-
-
-def divide(prompts: Sequence[Prompt], most: int, prefix: int = 0) -> list[list[int]]:
-  """Prompts for each of several packs of at most `most` tokens, blocks included.
-
-  Prompts of like length stay together, since attention reaches as far back as the
-  longest of a pack needs, and among them experts, since each begins a block of its own;
-  gaps are filled by the first prompt that fits. A prompt longer than `most` has a pack
-  of its own.
-  """
-  order = sorted(range(len(prompts)), key=lambda i: (
-    -size_of(len(prompts[i].tokens), SPAN_BLOCK), prompts[i].owner,
-    -len(prompts[i].tokens), i))
-  packs = []
-  while order:
-    chosen, used, owners = [], 0, set()
-    for i in order:
-      need = len(prompts[i].tokens) - prefix
-      need += 0 if prompts[i].owner in owners else TOKEN_BLOCK - 1 + prefix
-      if chosen and used + need > most:
-        continue
-      chosen.append(i)
-      owners.add(prompts[i].owner)
-      used += need
-      if len(chosen) >= most // ROW:
-        break
-    packs.append(chosen)
-    taken = set(chosen)
-    order = [i for i in order if i not in taken]
-  return packs
-
-
-def lay(prompts: Sequence[Prompt], members: Sequence[int], prefix: int = 0,
-        fine: bool = False) -> Pack:
-  """The members end to end, in the smallest pack that holds them, of `fine` sizes."""
-  members = sorted(members, key=lambda i: (prompts[i].owner, i))
-  runs, cursor = [], 0  # (owner, where its prefix begins, [(row, where it begins)])
-  for row, i in enumerate(members):
-    if not runs or prompts[i].owner != runs[-1][0]:
-      cursor = -(-cursor // TOKEN_BLOCK) * TOKEN_BLOCK
-      runs.append((prompts[i].owner, cursor, []))
-      cursor += prefix
-    runs[-1][2].append((row, cursor))
-    cursor += len(prompts[i].tokens) - prefix
-  least = max(cursor, ROW * len(members))
-  size = pack_size(least) if fine else size_of(least, SPAN_BLOCK)
-  pack = blank_pack(size, rows_of(size, len(members)))
-  for owner, root, rows in runs:
-    blocks = slice(root // TOKEN_BLOCK, None)  # the next run takes its own over
-    pack.owners[blocks], pack.roots[blocks] = owner, root
-    _write(pack, root, prompts[members[rows[0][0]]].tokens[:prefix], 0)
-    for row, begin in rows:
-      ids = prompts[members[row]].tokens
-      _write(pack, begin, ids[prefix:], prefix)
-      pack.begin[row], pack.length[row], pack.root[row] = begin, len(ids), root
-  return pack._replace(members=list(members))
-
-
-def _write(pack, begin, ids, position):
-  where = slice(begin, begin + len(ids))
-  pack.tokens[where] = ids
-  pack.positions[where] = position + np.arange(len(ids))
-
-
-def rows_of(size: int, count: int) -> int:
-  """R for `count` prompts: an empty row costs as much cache traffic as a full one."""
-  few = size // (8 * ROW)
-  return few if count <= few else size // ROW
-
-
-def blank_pack(size: int, rows: int) -> Pack:
-  """A pack of padding alone."""
-  zeros = lambda n: np.zeros(n, np.int32)
-  blocks = size // TOKEN_BLOCK
-  return Pack(zeros(size), np.full(size, -1, np.int32), zeros(blocks), zeros(blocks),
-              zeros(rows), zeros(rows), zeros(rows), [])
 
 
 def by_length(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
@@ -282,45 +141,6 @@ def deal(prompts, count, owners=()):
   for prompt in order:
     dealt[next(turns[prompt.owner])].append(prompt)
   return dealt
-
-
-def packs(seats, most, prefix, apart=False):
-  """[(pack, its (lane, prompt) pairs)] of one desk.
-
-  `apart`: an expert with enough tokens has packs of its own, of finer sizes.
-  """
-  tokens: Counter[int] = Counter()
-  for _, prompt in seats:
-    tokens[prompt.owner] += len(prompt.tokens) - prefix
-  alone = sorted(o for o in tokens if apart and tokens[o] >= APART)
-  parts = [[seat for seat in seats if seat[1].owner == o] for o in alone]
-  parts.append([seat for seat in seats if seat[1].owner not in alone])
-  packs = []
-  for part in parts:
-    prompts = [prompt for _, prompt in part]
-    for members in divide(prompts, most, prefix):
-      pack = lay(prompts, members, prefix, apart)
-      packs.append((pack, [part[i] for i in pack.members]))
-  return packs
-
-
-def row(entry, size, rows, lanes):
-  """The arrays of one desk's pack, widened to `size` tokens and R = `rows`; padding
-  goes nowhere."""
-  blank = blank_pack(size, rows)
-  pack, seats = entry if entry else (blank, [])
-  blocks = len(blank.owners)
-  widen = lambda x, fill, n: np.concatenate([x, np.full(n - len(x), fill, x.dtype)])
-  column = lambda values, fill, dtype: np.array(
-    list(values) + [fill] * (rows - len(seats)), dtype)
-  return dict(
-    tokens=widen(pack.tokens, 0, size), positions=widen(pack.positions, -1, size),
-    owners=widen(pack.owners, 0, blocks), roots=widen(pack.roots, 0, blocks),
-    begin=widen(pack.begin, 0, rows), length=widen(pack.length, 0, rows),
-    root=widen(pack.root, 0, rows),
-    lane=column([lane for lane, _ in seats], lanes, np.int32),
-    limit=column([p.limit for _, p in seats], 0, np.int32),
-    seed=column([p.seed for _, p in seats], 0, np.uint32))
 
 
 def fewest(desks, lanes, next_size, ended):

@@ -15,10 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jswarm import forms, lanes as lanes_lib, parallel, programs, schedule, speculate
+from jswarm import forms, lanes as lanes_lib, packing, parallel, programs, schedule
+from jswarm import speculate
+from jswarm.attention import SPAN_BLOCK, TOKEN_BLOCK
 from jswarm.decoder import DecoderConfig, is_unstacked, make_decoder
 from jswarm.sampling import Sampling
-from jswarm.schedule import Desk, Prompt
+from jswarm.packing import Prompt
+from jswarm.schedule import Desk
 from jswarm.statistics import Statistics
 
 _LEAST_SLOTS, _LEAST_RING = 128, 8
@@ -68,7 +71,7 @@ class Server:
   def _halve(self, error):
     """Plans with half of what was open, or gives up where nothing is left to halve."""
     rows = max(1, self._opened // 2)
-    pack = max(schedule.SPAN_BLOCK, self._packed // 2) if self._packed else self._pack
+    pack = max(SPAN_BLOCK, self._packed // 2) if self._packed else self._pack
     if "RESOURCE_EXHAUSTED" not in str(error) or (
         self._opened <= 1 and pack >= min(self._pack, self._packed)):
       raise error
@@ -85,7 +88,7 @@ class Server:
     if self._leaps:  # leaps leave holes, see `speculate.decode`
       limit = 2 * limit + speculate.DRAFT + 1
     ring = _LEAST_RING if limit <= _LEAST_RING else -(-limit // 16) * 16
-    slots = schedule.size_of(max(len(p.tokens) for p in prompts), _LEAST_SLOTS)
+    slots = packing.size_of(max(len(p.tokens) for p in prompts), _LEAST_SLOTS)
     lanes = self._open(weights, desks, slots, ring)
     while any(desk.left or desk.held for desk in desks):
       lanes = self._more(desks, feed, weights, lanes)
@@ -108,7 +111,7 @@ class Server:
       desk.add(mine)
     ring = lanes.said.shape[-1]
     held = lanes.cache.positions.shape[-1] - ring
-    wanted = schedule.size_of(max(len(p.tokens) for p in portion), _LEAST_SLOTS)
+    wanted = packing.size_of(max(len(p.tokens) for p in portion), _LEAST_SLOTS)
     if wanted <= held:
       return lanes
     self._statistics.programs.add(("grow", count, held, wanted, ring))
@@ -138,8 +141,8 @@ class Server:
     """Seats what waits and computes its prompts, pack by pack."""
     began = time.perf_counter()
     seated = [desk.seat() for desk in desks]
-    prefix = schedule.shared_prefix([p for seats in seated for _, p in seats])
-    packs = [schedule.packs(seats, self._pack, prefix, weights.apart)
+    prefix = packing.shared_prefix([p for seats in seated for _, p in seats])
+    packs = [packing.packs(seats, self._pack, prefix, weights.apart)
              for seats in seated]
     for turn in range(max(map(len, packs))):
       each = [p[turn] if turn < len(p) else None for p in packs]
@@ -154,10 +157,10 @@ class Server:
     longest = max(int(pack.length.max()) for pack, _ in filter(None, each))
     reach = size  # on CPU every block finds its own, so that packs share a program
     if self._desks.platform != "cpu":
-      reach = schedule.size_of(longest, schedule.SPAN_BLOCK)
+      reach = packing.size_of(longest, SPAN_BLOCK)
     lane_count = len(desks[0].holder)
     most = max(len(pack.begin) for pack, _ in filter(None, each))
-    rows = [schedule.row(entry, size, most, lane_count) for entry in each]
+    rows = [packing.row(entry, size, most, lane_count) for entry in each]
     for row in rows:
       computed = int((row["positions"] >= 0).sum())
       self._statistics.prefill_tokens += computed
@@ -172,7 +175,7 @@ class Server:
     shape = () if self._desks.one_by_one else _shape(desks, lanes)
     self._statistics.programs.add(key + shape)
     lanes = call(weights.params, weights.adapters, self._stops, lanes,
-                 self._desks.split(self._mixture(weights, owners, schedule.TOKEN_BLOCK)),
+                 self._desks.split(self._mixture(weights, owners, TOKEN_BLOCK)),
                  self._desks.split(rows))
     if not self._statistics.first_token:
       jax.block_until_ready(lanes.token)

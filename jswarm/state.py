@@ -135,18 +135,33 @@ def blank(experts: Experts, settings: Settings) -> State:
 
 
 def template(experts: Experts, settings: Settings) -> State:
-  """`blank` as shapes, each particle of weights where the pool has its first ones."""
+  """`blank` as shapes, each particle of weights where the pool has its first ones, the
+  best and the worst on all of those devices."""
   state = jax.eval_shape(lambda: blank(experts, settings))
-  like = lambda shapes, weights: jax.tree.map(
-      lambda s, x: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=x.sharding)
-      if isinstance(x, jax.Array) else s, shapes, weights)
-  place = lambda swarm, weights: swarm.replace(
-      **{name: like(getattr(swarm, name), weights)
-         for name in ("position", "velocity", "best_position")})
+
+  def like(shapes, weights, spec=None):
+    return jax.tree.map(lambda s, x: jax.ShapeDtypeStruct(
+        s.shape, s.dtype, sharding=_sharding(x, spec)), shapes, weights)
+
+  def place(swarm, weights):
+    each = {name: like(getattr(swarm, name), weights)
+            for name in ("position", "velocity", "best_position")}
+    one = {name: like(getattr(swarm, name), weights, jax.sharding.PartitionSpec())
+           for name in ("swarm_best_position", "swarm_worst_position")}
+    return swarm.replace(**each, **one)
+
   return state.replace(
       weight=tuple(map(place, state.weight, experts.weights)),
       best=state.best.replace(weights=like(state.best.weights, experts.weights)),
       initial=state.initial.replace(weights=like(state.initial.weights, experts.weights)))
+
+
+def _sharding(x, spec):
+  """That of a weight which is spread over devices, or another `spec` on those."""
+  sharding = getattr(x, "sharding", None)
+  if not isinstance(sharding, jax.sharding.NamedSharding):
+    return None
+  return sharding if spec is None else sharding.update(spec=spec)
 
 
 def moves_weights(experts: Experts, settings: Settings) -> bool:

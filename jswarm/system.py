@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from jswarm import messages
+from jswarm import messages, ranks
 from jswarm.metrics import clean, write_json
 from jswarm.state import System
 from jswarm.types import Experts
@@ -79,6 +79,8 @@ def save(folder: str | os.PathLike, system: System, experts: Experts,
          serving: Mapping[str, Any], context: Mapping[str, Any]) -> None:
   """Writes the system; an older one of that name is replaced as a whole.
 
+  Of several processes rank 0 writes it, and each the experts that it alone holds.
+
   Args:
     folder: the system's folder.
     system: what to write; only the experts that it executes are stored.
@@ -89,12 +91,16 @@ def save(folder: str | os.PathLike, system: System, experts: Experts,
   """
   folder = pathlib.Path(folder)
   partial = folder.with_name(folder.name + ".part")
-  shutil.rmtree(partial, ignore_errors=True)
-  partial.mkdir(parents=True)
+  if ranks.is_writer():
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+  ranks.barrier("the system's folder")
   described = describe(system, experts.names)
   job = job_of(system)
   used = sorted({job.assignment[n] for n in described["topological_order"]})
   stored = experts.save(str(partial), system.weights, used)
+  if not ranks.is_writer():
+    return
   size = len(job.edges)
   save_file({"adjacency": np.asarray(system.graph.adjacency, np.float32),
              "edges": job.edges.astype(np.uint8)}, partial / "adjacency.safetensors")

@@ -60,6 +60,8 @@ class Experts(NamedTuple):
       be loaded again, each alone; gives a JSON-able description.
     fixed: for each expert a name of what does not move: its base, tokenizer and
       stops. Replies of another base are then never taken for its own. May be empty.
+    holders: for each expert the processes (of several) that hold its weights and can
+      ask and save it; () if all do. May be empty.
   """
 
   names: tuple[str, ...]
@@ -72,3 +74,4 @@ class Experts(NamedTuple):
   room: Callable[[int, int], int]
   save: Callable[..., dict[str, Any]]
   fixed: tuple[str, ...] = ()
+  holders: tuple[tuple[int, ...], ...] = ()

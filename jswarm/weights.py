@@ -14,7 +14,7 @@ import numpy as np
 
 from jswarm import decoder as decoder_lib
 from jswarm import experts as experts_lib
-from jswarm import forms, hf, lora, quantize, text
+from jswarm import forms, hf, lora, parallel, quantize, text
 from jswarm.digests import digest, fingerprint
 from jswarm.parallel import Desks, tensor_specs
 from jswarm.tensor_files import write_json
@@ -45,12 +45,7 @@ class Particles:
     self.fixed = fingerprint(
         (group.params, group.particles if still else None),
         f"{group.config}{group.stops}{self._dtype}{self.vocabulary}")
-    self.start: PyTree = (
-        {"mix": jnp.eye(len(group.members), dtype=jnp.float32)} if self.dense
-        else jax.tree.map(lambda x: np.asarray(x, np.float32), group.particles))
-    if group.kind == "full" or _large(self.start, desks):
-      self.start = desks.spread(self.start)  # from the host: no device holds all
-    self.start = jax.tree.map(jnp.asarray, self.start)
+    self.start: PyTree = _start(group, desks, self.dense)
     self._params = None if group.params is None else self._place(group.params)
     self.group = dataclasses.replace(
         group, params=None, particles=group.particles if self.dense else None)
@@ -60,6 +55,10 @@ class Particles:
     """Serves these particles from now on."""
     self._particles, self._ready, self._digests = particles, {}, {}
 
+  def holders(self) -> list[tuple[int, ...]]:
+    """For each expert the processes that hold its weights; () if all do."""
+    return parallel.holders(jax.tree.leaves(self.start)[0])
+
   def held(self) -> int:
     """Bytes of base and particles on the first device."""
     return sum(x.addressable_shards[0].data.nbytes
@@ -68,7 +67,7 @@ class Particles:
   def version(self, owner):
     """Digest of what expert `owner` answers with: base, adapter, tokenizer, stops."""
     if owner not in self._digests:
-      particles = jax.tree.map(lambda x: x[owner], self._particles)
+      particles = parallel.particle(self._particles, owner)
       fixed = self.group.particles if self.dense else None
       self._digests[owner] = digest((particles, fixed), self.fixed)
     return self._digests[owner]
@@ -107,7 +106,8 @@ class Particles:
 
   def _whole(self, owner):
     """Params of a full-weight expert, in the dtype that it is served in."""
-    return jax.tree.map(lambda x: x[owner].astype(self._dtype), self._particles)
+    mine = parallel.particle(self._particles, owner)
+    return jax.tree.map(lambda x: x.astype(self._dtype), mine)
 
   def _expert(self, owner):
     if self.group.kind == "full":
@@ -120,7 +120,7 @@ class Particles:
     if self.dense:
       mix = np.asarray(particles["mix"][i])
       return experts_lib.dense_adapter(self.group.particles, mix)
-    return jax.tree.map(lambda x: x[i], particles)
+    return parallel.particle(particles, i)
 
   def _layout(self, params):
     # Stacked layers are copied at every step by the CPU backend.
@@ -153,7 +153,7 @@ class Particles:
     target = os.path.join(folder, place)
     particles = self.start if particles is None else particles
     if group.kind == "full":
-      hf.save_base(target, group.config, jax.tree.map(lambda x: x[i], particles))
+      hf.save_base(target, group.config, parallel.particle(particles, i))
       group.tokenizer.save_pretrained(target)
       # A model may end its replies with more tokens than its tokenizer tells.
       write_json(os.path.join(target, "generation_config.json"),
@@ -164,6 +164,21 @@ class Particles:
     base, revision = spec.source
     entry = {"kind": "lora", "path": place, "base": base}
     return {**entry, "base_revision": revision} if revision else entry
+
+
+def _start(group, desks, dense):
+  """Particles as they came, in float32, where a swarm has room for them."""
+  if dense:
+    return {"mix": jnp.eye(len(group.members), dtype=jnp.float32)}
+  if group.kind == "full":
+    # From the host, or where they were read to: no device holds all.
+    placed = jax.tree.map(lambda x: x if parallel.is_spread(x) else desks.stack(
+        x.shape, lambda i: np.asarray(x[i], np.float32)), group.particles)
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), placed)
+  particles = jax.tree.map(lambda x: np.asarray(x, np.float32), group.particles)
+  if _large(particles, desks):
+    particles = desks.spread(particles)
+  return jax.tree.map(jnp.asarray, particles)
 
 
 def _large(particles, desks):

@@ -137,15 +137,15 @@ class Files:
 
   def finish(self, plan, result):
     self.checkpoints.close()
-    if not self.log:
-      return
-    write_evaluations(self.folder / "evals" / "test.jsonl",
-                      [example.id for example in plan.task.test],
-                      list(result.tested.items()))
+    if self.log:
+      write_evaluations(self.folder / "evals" / "test.jsonl",
+                        [example.id for example in plan.task.test],
+                        list(result.tested.items()))
     system.save(self.folder / "best", result.system, plan.experts, plan.wording,
                 limit=plan.task.limit, chat=plan.task.chat,
                 serving={k: plan.config[k] for k in SERVING if k in plan.config},
                 context={"task": plan.task.name, "dev": result.results["dev"],
                          "test": result.results["test"]})
-    write_json(self.folder / "results.json", result.results)
-    self.log.close()
+    if self.log:
+      write_json(self.folder / "results.json", result.results)
+      self.log.close()

@@ -67,7 +67,7 @@ def test_best_and_worst_of_spread_particles_are_chosen_without_gathering_them():
 _RESUME = """
 import tempfile
 import jax, jax.numpy as jnp, numpy as np
-from jswarm import build, engine
+from jswarm import build, engine, pso
 from jswarm.checkpoint import Checkpoints
 from jswarm.default_config import get_config
 from jswarm.state import blank, template
@@ -83,6 +83,10 @@ for name in ("position", "velocity", "best_position"):
   for leaf in jax.tree.leaves(getattr(swarm, name)):
     assert len(leaf.sharding.device_set) == 5, (name, leaf.sharding)
 for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(again)):
+  np.testing.assert_array_equal(a, b)
+move = lambda state: pso.tell(pso.ask(jax.random.key(1), state, settings.weight),
+                              jnp.arange(10.0))
+for a, b in zip(*(jax.tree.leaves(move(s.weight[0])) for s in (state, again))):
   np.testing.assert_array_equal(a, b)
 """
 
@@ -110,6 +114,41 @@ for place in ({"devices": 8}, {"devices": 8, "tensor": 2}):
 @pytest.mark.slow
 def test_adapters_too_large_for_one_device_are_spread_and_say_the_same():
   _python(["-c", _LARGE])
+
+
+_HELD = """
+import jax, numpy as np
+from jswarm import parallel
+desks, read = parallel.Desks(), []
+one = lambda i: (read.append(i), np.full((2, 3), i, np.float32))[1]
+x = desks.stack((12, 2, 3), one)
+assert len(x.sharding.device_set) == 6 and sorted(read) == list(range(12))
+assert {s.data.shape for s in x.addressable_shards} == {(2, 2, 3)}
+np.testing.assert_array_equal(parallel.particle({"w": x}, 5)["w"], np.full((2, 3), 5))
+assert parallel.holders(x) == [()] * 12  # this process holds all
+assert isinstance(desks.stack((1, 2, 3), one), np.ndarray)
+assert isinstance(parallel.Desks(jax.devices()[:1]).stack((4, 2, 3), one), np.ndarray)
+
+class Device:  # of processes that are not there
+  def __init__(self, id, process_index):
+    self.id, self.process_index, self.platform = id, process_index, "cpu"
+
+def over(size, processes, each):
+  devices = [Device(each * p + d, p) for p in range(processes) for d in range(each)]
+  chosen = parallel.order(size, devices)
+  return [[d.process_index for d in row] for row in chosen]
+
+assert over(10, 2, 4) == [[0], [1], [0], [1], [0]]  # two models a device
+assert over(4, 2, 1) == [[0], [1]]
+assert over(7, 2, 1) == []  # each process holds all
+assert over(2, 4, 1) == [[0, 2], [1, 3]]  # and copies, so that all take part
+assert over(10, 16, 8)[0] == [0, 10] and len(over(10, 16, 8)) == 10
+"""
+
+
+@pytest.mark.slow
+def test_whole_models_go_to_so_many_devices_as_divide_them_each_process_in_turn():
+  _python(["-c", _HELD])
 
 
 def test_a_tensor_split_that_does_not_fit_says_which_field():

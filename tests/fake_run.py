@@ -3,13 +3,17 @@
   python -m tests.fake_run WORKDIR [POINT:N ...] [OPTION ...] [field=value ...]
 
 At its N-th `ask` (points ask, stop, raise), inside its N-th save (save) or behind its
-N-th test of a contender (test) it is killed, frozen, or raises. Options: join:PORT:COUNT:RANK, one of several processes; tell, writes
-in the workdir are told on stderr; noisy, a utility that is never twice the same.
+N-th test of a contender (test) it is killed, frozen, or raises. Options:
+join:PORT:COUNT:RANK, one of several processes; tell, writes in the workdir are told on
+stderr; noisy, a utility that is never twice the same; models:FOLDER, the pool is the
+whole models in there, and what is read of them is told on stderr.
 """
 
 import ast
+import dataclasses
 import json
 import os
+import pathlib
 import random
 import signal
 import sys
@@ -17,11 +21,13 @@ import sys
 import jax
 import numpy as np
 
-from jswarm import build, ranks, run
+from jax.experimental import multihost_utils
+
+from jswarm import build, hf, ranks, run
 from jswarm.checkpoint import Checkpoints
 from jswarm.default_config import get_config
 from jswarm.workdir import Files
-from tests import fakes
+from tests import fakes, folders
 
 POINTS = ("ask:", "stop:", "raise:", "save:", "test:")
 WRITES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate")
@@ -72,7 +78,6 @@ def _arm(made, point):
       os.kill(os.getpid(), signal.SIGSTOP if where == "stop" else signal.SIGKILL)
     return inner(requests)
 
-  import dataclasses
   return dataclasses.replace(made, experts=made.experts._replace(ask=ask))
 
 
@@ -105,6 +110,29 @@ def _join(port, count, rank, changes):
   ranks.initialize(f"127.0.0.1:{port}", int(count), int(rank), build.processes(config))
 
 
+def _of_models(folder, changes):
+  """A plan whose experts are whole models; tells which of them are read."""
+  reader = hf.leaf_reader
+
+  def told(path, *arguments):
+    read = reader(path, *arguments)
+    return lambda leaf: (os.write(2, f"read: {pathlib.Path(path).name}\n".encode()),
+                         read(leaf))[1]
+
+  hf.leaf_reader = told
+  models = tuple(sorted(map(str, pathlib.Path(folder).iterdir())))
+  config = build.override(get_config(), {
+      **folders.SMALL, "task.kind": "custom", "pool.experts": models, **dict(changes)})
+  return build.plan(config, records=folders.records(), utility=folders.said_something_new)
+
+
+def _gathered(leaf):
+  """The whole of a leaf, which processes may hold in parts."""
+  if getattr(leaf, "is_fully_addressable", True):
+    return np.asarray(leaf)
+  return multihost_utils.process_allgather(leaf, tiled=True)
+
+
 def main(workdir, *arguments):
   points = [a for a in arguments if a.startswith(POINTS)]
   fields = [a.split("=", 1) for a in arguments if "=" in a]
@@ -113,11 +141,13 @@ def main(workdir, *arguments):
     _join(*joined.split(":")[1:], changes)
   if "tell" in arguments:
     _tell(workdir)
-  made = plan(changes, **({"utility": noisy} if "noisy" in arguments else {}))
+  models = [a.removeprefix("models:") for a in arguments if a.startswith("models:")]
+  made = (_of_models(*models, changes) if models else
+          plan(changes, **({"utility": noisy} if "noisy" in arguments else {})))
   for point in points:
     made = _arm(made, point)
   result = run.run(made, workdir)
-  leaves = map(np.asarray, jax.tree.leaves(result.state))
+  leaves = list(map(_gathered, jax.tree.leaves(result.state)))
   if ranks.is_writer():
     np.savez(os.path.join(workdir, "state.npz"), *leaves)
 

@@ -11,8 +11,8 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "jswarm"
 MODEL_WING = {"decoder", "layers", "lora", "attention", "sampling", "generate", "hf",
               "hf_config", "hf_export", "peft", "tensor_files", "gguf", "gguf_file",
               "gguf_config", "gguf_tokenizer", "text", "experts", "engine", "group",
-              "weights", "serve", "programs", "schedule", "lanes", "speculate", "forms", "quantize",
-              "parallel"}
+              "weights", "serve", "programs", "schedule", "packing", "lanes", "speculate", "forms",
+              "quantize", "parallel"}
 SEARCH_WING = ["racing", "dag_cache", "store", "ranks", "watchdog", "workdir", "graphs",
                "dag", "topologies", "messages", "memo", "utility",
                "contribution", "pso", "motion", "state", "swarm", "run", "system",
@@ -48,7 +48,7 @@ def test_device_modules_do_not_know_text(module):
 
 def test_only_build_reads_configurations():
   for path in PACKAGE.rglob("*.py"):
-    if path.stem not in ("build", "default_config", "cli"):
+    if path.stem not in ("build", "build_training", "default_config", "cli"):
       assert "ml_collections" not in path.read_text(), path
 
 

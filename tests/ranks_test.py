@@ -13,7 +13,7 @@ import pytest
 
 from jswarm import ranks
 from jswarm.types import Request
-from tests import fakes
+from tests import fakes, folders
 from tests.fake_run import end
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -81,10 +81,24 @@ def test_requests_are_shared_evenly_and_each_is_answered_once(count):
     assert max(per_rank) - min(per_rank) <= 2
 
 
+def test_requests_go_to_the_ranks_that_hold_their_expert():
+  draw = random.Random(1)
+  requests = [Request(draw.randrange(4), "x" * draw.randrange(1000), 8)
+              for _ in range(101)]
+  holders = [(0,), (1, 2), (), (2,)]  # of (): all three
+  hands = ranks.share(requests, 3, holders)
+  assert sorted(i for hand in hands for i in hand) == list(range(101))
+  for rank, hand in enumerate(hands):
+    assert all(rank in (holders[requests[i].expert] or (0, 1, 2)) for i in hand)
+  for expert, among in ((1, (1, 2)), (2, (0, 1, 2))):
+    counts = [sum(requests[i].expert == expert for i in hands[rank]) for rank in among]
+    assert max(counts) - min(counts) <= 1
+
+
 def test_one_process_is_left_as_it_is():
   experts, _ = fakes.numeric()
   assert (ranks.count(), ranks.rank(), ranks.is_writer()) == (1, 0, True)
-  assert ranks.spread(experts).ask is experts.ask
+  assert ranks.spread(experts) is experts
   assert ranks.exchange("x", {"a": (1, None)}) == [{"a": [1, None]}]
   assert ranks.on_writer("x", max) is max
   with ranks.together():
@@ -145,6 +159,52 @@ def test_a_dead_or_frozen_rank_ends_the_other_and_the_run_can_go_on(
     subprocess.run([sys.executable, "-m", "tests.fake_run", str(workdir), *SHORT],
                    cwd=ROOT, check=True, timeout=200)
   assert end(workdir) == alone
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+  """Four whole models, and what one process makes of them."""
+  root = tmp_path_factory.mktemp("whole")
+  for i in range(4):
+    folders.write_base(root / "models" / f"model{i}", seed=i)
+  made = f"models:{root / 'models'}"
+  subprocess.run([sys.executable, "-m", "tests.fake_run", str(root / "alone"), made,
+                  *SHORT], cwd=ROOT, check=True, timeout=400)
+  return made, root / "alone"
+
+
+def _read(printed):
+  return {line.split()[1] for line in printed.splitlines() if line.startswith("read: ")}
+
+
+@slow
+def test_whole_models_are_held_in_parts_and_end_as_with_one_process(models, pair, tmp_path):
+  made, whole = models
+  workdir = tmp_path / "run"
+  codes, (first, second) = _codes(pair(workdir, [], [], made), tmp_path, 400)
+  assert codes == [0, 0], first + second
+  assert _read(first) == {"model0", "model1"} and _read(second) == {"model2", "model3"}
+  assert end(workdir) == end(whole)
+  saved = lambda run: {p.relative_to(run): p.read_bytes()
+                       for p in (run / "best" / "experts").rglob("*.safetensors")}
+  assert saved(workdir) == saved(whole) and saved(whole)
+
+
+@slow
+@pytest.mark.parametrize("point", ["save:2", "ask:6"])
+def test_a_search_of_whole_models_goes_on_in_as_many_processes_as_there_are(
+    models, pair, tmp_path, point):
+  made, whole = models
+  workdir = tmp_path / "run"
+  started = pair(workdir, [point], [], made)
+  assert started[0].wait(400) == -signal.SIGKILL and started[1].wait(60) == 75
+  if point == "save:2":
+    subprocess.run([sys.executable, "-m", "tests.fake_run", str(workdir), made, *SHORT],
+                   cwd=ROOT, check=True, timeout=400)
+  else:
+    codes, printed = _codes(pair(workdir, [], [], made), tmp_path, 400)
+    assert codes == [0, 0], printed
+  assert end(workdir) == end(whole)
 
 
 def _time_of_loss(process):

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from jswarm import engine, forms, lora, quantize, schedule, serve
+from jswarm import engine, forms, lora, packing, quantize, schedule, serve
 from jswarm.decoder import make_decoder
 from jswarm.group import Served
 from jswarm.sampling import Sampling
-from jswarm.schedule import Desk, Prompt
+from jswarm.packing import Prompt
+from jswarm.schedule import Desk
 from jswarm.statistics import Statistics
 from jswarm.types import Request
 from tests import tiny
@@ -42,7 +43,7 @@ def _prompts(draw):
 @settings(max_examples=80, deadline=None)
 def test_packs_hold_every_prompt_once_and_blocks_of_one_expert(prompts, most, prefix):
   prompts = [p._replace(tokens=[1000] * prefix + list(p.tokens)) for p in prompts]
-  packs = [schedule.lay(prompts, m, prefix) for m in schedule.divide(prompts, most, prefix)]
+  packs = [packing.lay(prompts, m, prefix) for m in packing.divide(prompts, most, prefix)]
   assert sorted(i for p in packs for i in p.members) == list(range(len(prompts)))
   for pack in packs:
     assert len(pack.tokens) <= most and len(pack.tokens) % 128 == 0
@@ -56,7 +57,7 @@ def test_packs_hold_every_prompt_once_and_blocks_of_one_expert(prompts, most, pr
       root = slice(pack.root[row], pack.root[row] + prefix)
       assert pack.tokens[root].tolist() == prompts[i].tokens[:prefix]
       assert pack.positions[root].tolist() == list(range(prefix))
-      blocks = np.arange(where.start, where.stop) // schedule.TOKEN_BLOCK
+      blocks = np.arange(where.start, where.stop) // packing.TOKEN_BLOCK
       assert set(pack.owners[blocks]) == {prompts[i].owner}
       assert set(pack.roots[blocks]) == {pack.root[row]}
       covered[where] += 1
@@ -67,40 +68,54 @@ def test_packs_hold_every_prompt_once_and_blocks_of_one_expert(prompts, most, pr
 def test_a_prefix_is_shared_where_enough_prompts_have_it():
   make = lambda n, owner, tail: Prompt(0, owner, [7] * n + tail, 4, 0)
   many = [make(40, 0, [i, i]) for i in range(4)]
-  assert schedule.shared_prefix(many) == 32
-  assert schedule.shared_prefix(many + [make(20, 0, [1])]) == 16
-  assert schedule.shared_prefix(many + [make(3, 0, [1])]) == 0
-  assert schedule.shared_prefix([make(40, i, [i]) for i in range(4)]) == 0
-  assert schedule.shared_prefix([make(16, 0, [])] * 5) == 0  # something must be left
+  assert packing.shared_prefix(many) == 32
+  assert packing.shared_prefix(many + [make(20, 0, [1])]) == 16
+  assert packing.shared_prefix(many + [make(3, 0, [1])]) == 0
+  assert packing.shared_prefix([make(40, i, [i]) for i in range(4)]) == 0
+  assert packing.shared_prefix([make(16, 0, [])] * 5) == 0  # something must be left
 
 
 @pytest.mark.slow
 def test_an_expert_with_packs_of_its_own_says_the_same(monkeypatch):
   group, requests = tiny.lora_group(3), _requests(30, 3)
   asked = []
-  lay = schedule.lay
-  monkeypatch.setattr(schedule, "lay", lambda *a: asked.append(lay(*a)) or asked[-1])
+  lay = packing.lay
+  monkeypatch.setattr(packing, "lay", lambda *a: asked.append(lay(*a)) or asked[-1])
   monkeypatch.setattr(forms, "_LARGE", 1e9)
   mixed = _said(group, requests, form="grouped", rows=32)
   assert any(len(set(p.owners)) > 1 for p in asked)
   asked.clear()
   monkeypatch.setattr(forms, "_LARGE", 0)
   monkeypatch.setattr(forms, "_QUICK", 0)
-  monkeypatch.setattr(schedule, "APART", 16)
+  monkeypatch.setattr(packing, "APART", 16)
+  monkeypatch.setattr(packing, "_FULL", 0)
   assert _said(group, requests, form="grouped", rows=32) == mixed
   assert all(len(set(p.owners)) == 1 for p in asked)
 
 
+def test_prompts_of_one_expert_have_packs_of_their_own_where_they_fill_them():
+  make = lambda i, owner, tokens: (i, Prompt(i, owner, [1] * tokens, 4, 0))
+  seats = [make(0, 0, 200), make(1, 0, 180), make(2, 0, 60), make(3, 1, 130),
+           make(4, 1, 130), make(5, 2, 40)]
+  packs = packing.packs(seats, 2048, 0, apart=True)
+  # Expert 0: 380 of 384 without its third; expert 1 would waste a third of 384.
+  assert [[i for i, _ in mine] for _, mine in packs] == [[0, 1], [2, 3, 4, 5]]
+  assert [len(pack.tokens) for pack, _ in packs] == [384, 512]
+  assert len(packing.packs(seats, 2048, 0)) == 1
+  long, = packing.packs([make(0, 0, 3000)], 2048, 0, apart=True)  # longer than a pack
+  assert len(long[0].tokens) == 3072
+
+
 def test_packs_grow_in_steps_of_an_eighth_at_least():
-  sizes = [schedule.pack_size(n) for n in range(1, 5000)]
+  sizes = [packing.pack_size(n) for n in range(1, 5000)]
   assert all(n <= size and size % 128 == 0 for n, size in enumerate(sizes, 1))
   assert all(size <= max(n + 127, n * 1.25) for n, size in enumerate(sizes, 1))
   assert len(set(sizes[:2048])) == 12
 
 
 def test_a_pack_has_few_rows_where_it_holds_few_prompts():
-  assert [schedule.rows_of(2048, n) for n in (1, 16, 17, 128)] == [16, 16, 128, 128]
-  assert [schedule.rows_of(128, n) for n in (1, 2, 8)] == [1, 8, 8]
+  assert [packing.rows_of(2048, n) for n in (1, 16, 17, 128)] == [16, 16, 128, 128]
+  assert [packing.rows_of(128, n) for n in (1, 2, 8)] == [1, 8, 8]
 
 
 @pytest.mark.parametrize("form", ["grouped", "masked"])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import jswarm
-from jswarm import build, skills, train_pool
+from jswarm import build_training, skills, train_pool
 
 ROOT = pathlib.Path(__file__).parent.parent
 SCRATCH = dict(  # of few shapes: nearly all of the time is compiling
@@ -48,7 +48,7 @@ def on(base):
 
 
 def make(out, made=None):
-  return train_pool.train_pool(out, **build.pool_training(made or config()))
+  return train_pool.train_pool(out, **build_training.arguments(made or config()))
 
 
 def files(folder):
@@ -206,7 +206,7 @@ def test_a_missing_field_is_named(field, message):
     at = at[section]
   del at[last]
   with pytest.raises(ValueError) as error:
-    build.pool_training(made)
+    build_training.arguments(made)
   assert str(error.value).startswith(message)
 
 
@@ -220,7 +220,7 @@ def test_a_missing_field_is_named(field, message):
     ("experts.two.", "experts.two: unknown 'stepz'. Allowed are arguments, chat")])
 def test_an_unknown_field_is_named(section, message):
   with pytest.raises(ValueError) as error:
-    build.pool_training(config(**{f"{section}stepz": 1}))
+    build_training.arguments(config(**{f"{section}stepz": 1}))
   assert str(error.value).startswith(message)
   assert "rename or remove" in str(error.value)
 
@@ -241,14 +241,14 @@ def test_an_impossible_value_is_named_with_its_field(field, value, message):
   with at.ignore_type():
     at[last] = value
   with pytest.raises(ValueError) as error:
-    build.pool_training(made)
+    build_training.arguments(made)
   assert str(error.value).startswith(message)
 
 
 @pytest.mark.parametrize("name, experts", [("tiny_pool", 6), ("smollm2_pool", 4)])
 def test_the_configs_that_ship_are_complete(name, experts):
   shipped = importlib.import_module(f"configs.{name}").get_config()
-  assert len(build.pool_training(shipped)["sources"]) == experts
+  assert len(build_training.arguments(shipped)["sources"]) == experts
 
 
 def test_records_of_a_function_are_checked_like_those_of_a_file(tmp_path):

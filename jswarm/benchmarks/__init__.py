@@ -8,13 +8,14 @@ Peers are optional packages; a row says so where one is missing.
 from collections.abc import Callable
 
 from jswarm.benchmarks import compile as compile_suite
-from jswarm.benchmarks import decode, experts, generate, pso, scaling, search
+from jswarm.benchmarks import decode, experts, generate, pso, scaling, search, speculate
 from jswarm.benchmarks.harness import Options, Record
 
 SUITES: dict[str, Callable[[Options], list[Record]]] = {
   "generate": generate.run,
   "experts": experts.run,
   "search": search.run,
+  "speculate": speculate.run,
   "pso": pso.run,
   "decode": decode.run,
   "scaling": scaling.run,

@@ -1,4 +1,4 @@
-"""Suite `experts`: one batch for ten low-rank experts, 1, 5 or 50 rows each.
+"""Suite `experts`: one batch for some low-rank experts, 1, 5 or 50 rows each.
 
 Beside the base alone on the same rows (what the adapters cost), one merged expert at a
 time (what a batch for all saves) and peft's batches of mixed adapters.
@@ -39,7 +39,7 @@ class _Load(NamedTuple):
 
 def _sizes(options):
   return (_Sizes(3, (2,), (8, 16), 3) if options.small
-          else _Sizes(10, options.rows, (64, 128), 32))
+          else _Sizes(options.experts, options.rows, (64, 128), 32))
 
 
 def run(options: Options) -> list[Record]:
@@ -56,11 +56,11 @@ def _run(options, dtype, shape):
   base = workload.load(options.model, dtype, options.small)
   rank, names = SHAPES[shape]
   particles = workload.adapters(base.config, sizes.experts, rank, names)
-  served = _served(base, particles)
+  served = _served(base, particles, options.forms or engine.FORMS)
   alone = workload.serve(workload.full_pool(base), _ENGINE)
   one = workload.serve(
     workload.full_pool(base, workload.merged(base, particles, 0)), _ENGINE)
-  mixed = _mixed(base, dtype, particles)
+  mixed = _mixed(base, dtype, particles) if options.peers else None
   records = []
   for rows in sizes.rows:
     load = _load(base, sizes, rows, options.seed)
@@ -68,8 +68,9 @@ def _run(options, dtype, shape):
                   for name, e in served.items()]
     contenders += [
       Contender("base alone", _ask(alone, load, [0] * len(load.prompts))),
-      Contender(ONE, _in_turn(one, load)),
-      optional("peft, mixed", lambda: _peft(mixed, base, load))]
+      Contender(ONE, _in_turn(one, load))]
+    if options.peers:
+      contenders.append(optional("peft, mixed", lambda: _peft(mixed, base, load)))
     case = f"{dtype}, {shape}, {rows} rows each"
     timings = interleave(contenders, options, f"experts, {case}")
     records += [_record(case, timings[a], timings[b.name])
@@ -77,11 +78,11 @@ def _run(options, dtype, shape):
   return records
 
 
-def _served(base, particles):
+def _served(base, particles, forms):
   """{name: the pool in one of the engine's forms}."""
   pool = workload.lora_pool(base, particles)
   return {f"jswarm {form}": workload.serve(pool, {**_ENGINE, "engine.form": form})
-          for form in engine.FORMS}
+          for form in forms}
 
 
 def _load(base, sizes, rows, seed):

@@ -27,7 +27,9 @@ class Options:
     seconds: a case begins no further round after so long, but has two in any case.
     small: toy sizes and a toy model, to try the benchmarks themselves.
     dtypes: of the weights; peer_dtypes: of those of transformers, where others.
-    batches: rows of `generate`; rows: of each expert.
+    batches: rows of `generate`; rows: of each of so many `experts`, whose adapters are
+      of these shapes and served in these forms (empty: all).
+    peers: suite `experts` is also timed beside peft.
     model: folder of the model; data: a published gsm8k.json, or self-made questions
       where there is no such file.
     dev: questions of a search; profile: folder of traces of our side, or empty.
@@ -40,7 +42,10 @@ class Options:
   peer_dtypes: tuple[str, ...] = ()
   batches: tuple[int, ...] = (1, 8, 32, 64)
   rows: tuple[int, ...] = (1, 5, 50)
+  experts: int = 10
   adapters: tuple[str, ...] = ()
+  forms: tuple[str, ...] = ()
+  peers: bool = True
   model: str = "models/smollm2-135m-instruct"
   data: str = ""
   dev: int = 4

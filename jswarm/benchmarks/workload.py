@@ -29,7 +29,7 @@ ALL_PROJECTIONS = tuple(PROJECTIONS)
 
 
 class Base(NamedTuple):
-  """A model whose replies never stop before their limit, so that work is equal."""
+  """A model; its pools know no stop tokens unless told, so that work is equal."""
 
   config: DecoderConfig
   tokenizer: Any
@@ -95,11 +95,12 @@ def lora_pool(base: Base, particles: PyTree) -> experts_lib.Pool:
   return experts_lib.Pool(tuple(spec.name for spec in specs), (group,))
 
 
-def full_pool(base: Base, params: PyTree | None = None) -> experts_lib.Pool:
+def full_pool(base: Base, params: PyTree | None = None,
+              stops: tuple[int, ...] = ()) -> experts_lib.Pool:
   """The base alone, or another model of its kind, as the only expert."""
   spec = experts_lib.Spec(name="alone", base="base")
   particles = jax.tree.map(lambda x: x[None], base.params if params is None else params)
-  group = experts_lib.Group("full", (spec,), (0,), base.config, base.tokenizer, (),
+  group = experts_lib.Group("full", (spec,), (0,), base.config, base.tokenizer, stops,
                             None, particles)
   return experts_lib.Pool((spec.name,), (group,))
 
