@@ -144,13 +144,13 @@ class Desks:
         [read(i) for i in range(*index[0].indices(shape[0]))]))
 
   def _everywhere(self):
-    """Devices like ours of all processes."""
-    count = len(self.devices)
+    """Devices of all processes: as many of each as here, or all."""
+    whole = len(self.devices) == jax.local_device_count()
     of: dict[int, list[jax.Device]] = {}
     for device in jax.devices():
       of.setdefault(device.process_index, []).append(device)
-    of[jax.process_index()] = self.devices
-    return [device for devices in of.values() for device in devices[:count]]
+    return [device for devices in of.values()
+            for device in (devices if whole else devices[:len(self.devices)])]
 
   def memory(self) -> int:
     """Bytes of a device that the engine may plan with; 0 if nobody knows."""
