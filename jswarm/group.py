@@ -139,7 +139,7 @@ class Served:
     if self.group.kind == "lora":
       form, alone = forms.choose(self._settings.form, self._desks.platform, owners,
                                  len(self.group.members), self.particles.dense,
-                                 mergeable=not self._settings.int8)
+                                 not self._settings.int8, self.particles.costly)
     mixed = set(owners) - set(alone)
     if mixed:
       yield self.particles.mixed(form), of(mixed)

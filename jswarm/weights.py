@@ -32,6 +32,7 @@ class Particles:
     group: as loaded, without what is kept in the form that is served.
     start: its particles as they came, float32.
     dense: particles are coefficients over the initial adapters.
+    costly: see `forms.costly`.
     vocabulary: fingerprint of the tokenizer.
     fixed: names what does not move: base, tokenizer, stops.
   """
@@ -49,6 +50,8 @@ class Particles:
     self._params = None if group.params is None else self._place(group.params)
     self.group = dataclasses.replace(
         group, params=None, particles=group.particles if self.dense else None)
+    self.costly = group.kind == "lora" and forms.costly(
+        desks.platform, group.particles, self._params)
     self.install(self.start)
 
   def install(self, particles: PyTree) -> None:
@@ -84,7 +87,7 @@ class Particles:
       self._ready[form] = forms.Weights(
           params=self._params, mix=mix if form == "masked" else None,
           adapters=self._desks.share(adapters, self._specs(adapters)),
-          apart=forms.apart(form, self._desks.platform, factors, self._params))
+          apart=form == "grouped" and self.costly)
     return self._ready[form]
 
   def alone(self, owner):

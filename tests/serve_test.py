@@ -324,6 +324,9 @@ def test_the_cost_rule_merges_experts_that_own_many_rows():
   assert forms.choose("auto", "cpu", owners, 3, True) == ("masked", [0])
   assert forms.choose("auto", "cpu", owners, 3, False, mergeable=False) == ("grouped", [])
   assert forms.choose("merged", "cpu", [2, 1, 2], 3, False)[1] == [1, 2]
+  some = [0] * 32 + [1] * 31
+  assert forms.choose("auto", "cpu", some, 3, False) == ("grouped", [])
+  assert forms.choose("auto", "cpu", some, 3, False, dear=True) == ("grouped", [0])
 
 
 @pytest.mark.slow
