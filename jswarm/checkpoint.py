@@ -49,14 +49,13 @@ class Checkpoints:
 
   def save(self, step: int, state: PyTree, host: Mapping[str, Any]) -> None:
     """Writes one step; returns when it is committed. All ranks call it."""
-    local = lambda x: getattr(x, "is_fully_addressable", True)
     manager = self._manager
-    if not all(map(local, jax.tree.leaves(state))):
+    if not all(map(ranks.holds, jax.tree.leaves(state))):
       # Spread over the processes: they write together, and wait for each other.
       manager = self._shared = self._shared or self._open()
     elif not ranks.is_writer():
       return
-    arrays = jax.tree.map(lambda x: np.asarray(x) if local(x) else x, state)
+    arrays = jax.tree.map(lambda x: np.asarray(x) if ranks.holds(x) else x, state)
     manager.save(step, args=ocp.args.Composite(
         state=ocp.args.StandardSave(arrays), host=ocp.args.JsonSave(dict(host))))
 

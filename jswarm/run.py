@@ -194,7 +194,7 @@ def _commit(plan, problem, memo, files, state, history, singles, infos):
   """Logs, then checkpoints: a kill in between repeats the iteration, rows and all."""
   if ranks.count() > 1:
     # What is spread over the processes is one array for all of them.
-    own = [x for x in jax.tree.leaves(state) if getattr(x, "is_fully_addressable", True)]
+    own = list(filter(ranks.holds, jax.tree.leaves(state)))
     ranks.same(f"state after iteration {int(state.iteration)}",
                {"sha256": digest(own), **plan.meter.spent})
   memo.forget(swarm.role_weights(state, plan.settings))

@@ -128,7 +128,7 @@ def _of_models(folder, changes):
 
 def _gathered(leaf):
   """The whole of a leaf, which processes may hold in parts."""
-  if getattr(leaf, "is_fully_addressable", True):
+  if ranks.holds(leaf):
     return np.asarray(leaf)
   return multihost_utils.process_allgather(leaf, tiled=True)
 
