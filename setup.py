@@ -5,39 +5,39 @@ import pathlib
 from setuptools import find_packages, setup
 
 setup(
-    name="jswarm",
-    version="0.1.0",
-    description="Heterogeneous Swarms in JAX: searches the best multi-LLM system of a"
-                " pool of experts with particle swarm optimization.",
-    long_description=pathlib.Path(__file__).with_name("README.md").read_text("utf-8"),
-    long_description_content_type="text/markdown",
-    license="Apache-2.0",
-    python_requires=">=3.11",
-    packages=find_packages(include=["jswarm", "jswarm.*"]),
-    package_data={"jswarm": ["data/**/*"]},
-    install_requires=[
-        "jax>=0.10.2",
-        "flax>=0.12.8",
-        "optax>=0.2.5",
-        "orbax-checkpoint>=0.12.3,<1",
-        "transformers>=5",
-        "chex>=0.1.90",
-        "absl-py>=2",
-        "ml-collections>=1",
-        "numpy>=2",
-        "ml-dtypes>=0.5",
-        "safetensors>=0.5",
-        "tokenizers>=0.21",
-        "jinja2>=3.1",  # chat templates
-        "gguf>=0.17",  # GGUF reader and dequantisation
-        "huggingface-hub>=0.30",
-        "tqdm>=4.66",
-        "tensorboardX>=2.6",
-    ],
-    extras_require={
-        "cuda12": ["jax[cuda12]>=0.10.2"],
-        "tpu": ["jax[tpu]>=0.10.2"],
-        "benchmark": ["evosax>=0.3", "torch", "peft"],  # peers, each optional
-        "test": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6.100", "networkx>=3"],
-    },
+  name="jswarm",
+  version="0.1.0",
+  description="Heterogeneous Swarms in JAX: searches the best multi-LLM system of a"
+  " pool of experts with particle swarm optimization.",
+  long_description=pathlib.Path(__file__).with_name("README.md").read_text("utf-8"),
+  long_description_content_type="text/markdown",
+  license="Apache-2.0",
+  python_requires=">=3.11",
+  packages=find_packages(include=["jswarm", "jswarm.*"]),
+  package_data={"jswarm": ["data/**/*"]},
+  install_requires=[
+    "jax>=0.10.2",
+    "flax>=0.12.8",
+    "optax>=0.2.5",
+    "orbax-checkpoint>=0.12.3,<1",
+    "transformers>=5",
+    "chex>=0.1.90",
+    "absl-py>=2",
+    "ml-collections>=1",
+    "numpy>=2",
+    "ml-dtypes>=0.5",
+    "safetensors>=0.5",
+    "tokenizers>=0.21",
+    "jinja2>=3.1",  # chat templates
+    "gguf>=0.17",  # GGUF reader and dequantisation
+    "huggingface-hub>=0.30",
+    "tqdm>=4.66",
+    "tensorboardX>=2.6",
+  ],
+  extras_require={
+    "cuda12": ["jax[cuda12]>=0.10.2"],
+    "tpu": ["jax[tpu]>=0.10.2"],
+    "benchmark": ["evosax>=0.3", "torch", "peft"],  # peers, each optional
+    "test": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6.100", "networkx>=3"],
+  },
 )

@@ -14,8 +14,10 @@ def on_pool(pool: str) -> ConfigDict:
     ValueError: an unknown pool; lists the known ones.
   """
   if pool not in POOLS:
-    raise ValueError(f"unknown pool {pool!r} after the colon of --config: allowed are"
-                     f" {', '.join(POOLS)}.")
+    raise ValueError(
+      f"unknown pool {pool!r} after the colon of --config: allowed are"
+      f" {', '.join(POOLS)}."
+    )
   return importlib.import_module(f"configs.{pool}").get_config()
 
 

@@ -20,23 +20,34 @@ Memory, bf16 base, float32 particles:
     and the given experts (6 copies of all ten) and two single ones  12.4 GB
 One H200 (141 GB): about 93 GB, so rows = 256 with room for prefill; rows = 384 is
 the limit at 512 tokens. One TPU v5e-8 (8 x 16 GB): the base alone exceeds a chip
-(engine.tensor=2); over two chips it is 8.6 GB a chip. The swarm's copies are spread over
-five chips, 2.5 GB each. That leaves about 3.5 GB for 2 x 3.5 GB / 459 KB = 15,000 tokens,
-29 rows of 512 tokens, in each of four such pairs: about 120 rows.
+(engine.tensor=2); over two chips it is 8.6 GB a chip. The swarm's copies are spread
+over five chips, 2.5 GB each. That leaves about 3.5 GB for 2 x 3.5 GB / 459 KB = 15,000
+tokens, 29 rows of 512 tokens, in each of four such pairs: about 120 rows.
 These figures are arithmetic; nothing here was run on either.
 """
 
-from jswarm.default_config import get_config as default
+from jswarm.wiring.defaults import get_config as default
 
-NAMES = ("code_alpaca", "cot", "flan_v2", "gemini_alpaca", "lima", "oasst1",
-         "open_orca", "science", "sharegpt", "wizardlm")
+NAMES = (
+  "code_alpaca",
+  "cot",
+  "flan_v2",
+  "gemini_alpaca",
+  "lima",
+  "oasst1",
+  "open_orca",
+  "science",
+  "sharegpt",
+  "wizardlm",
+)
 
 
 def get_config():
   config = default()
   config.pool.base = "google/gemma-7b-it"
   config.pool.experts = tuple(
-      {"name": name, "path": f"initial_experts/{name}"} for name in NAMES)
+    {"name": name, "path": f"initial_experts/{name}"} for name in NAMES
+  )
   config.pool.dtype = "bfloat16"
   config.engine.rows = 256
   config.engine.pack_tokens = 8192

@@ -1,7 +1,8 @@
 """Knowledge Crosswords: multiple choice with one solved example, 200 dev, 1000 test.
 
   python -m experiments.search --config=configs/knowledge_crosswords.py:gemma_7b \
-    --config.task.path=data/eval/knowledge_crosswords.json --workdir=runs/knowledge_crosswords
+    --config.task.path=data/eval/knowledge_crosswords.json \
+    --workdir=runs/knowledge_crosswords
 
 Scores accuracy; 50 new tokens, no chat template.
 """

@@ -7,8 +7,8 @@ of eight skills; each expert was tuned on a mixture of its own (configs/tiny_poo
 the utility is the share of right parts.
 """
 
-from jswarm import skills
-from jswarm.default_config import get_config as default
+from jswarm.tasks.synthetic import words
+from jswarm.wiring.defaults import get_config as default
 
 NAMES = ("arithmetic", "letters", "mixed", "order", "reader", "tally")
 
@@ -18,13 +18,13 @@ def get_config():
   config.pool.base = "builtin:tiny_pool/base"
   config.pool.experts = tuple(f"builtin:tiny_pool/experts/{name}" for name in NAMES)
   config.task.name = "skills"
-  config.task.records = "jswarm.skills:splits"
-  config.task.utility = "jswarm.skills:score"
+  config.task.records = "jswarm.tasks.synthetic.words:splits"
+  config.task.utility = "jswarm.tasks.synthetic.words:score"
   config.task.dev_size = 60
   config.task.test_size = 400
   config.task.limit = 8
   config.task.chat = False
-  config.update_from_flattened_dict(skills.MESSAGES)
+  config.update_from_flattened_dict(words.MESSAGES)
   config.search.graphs = 6
   config.search.assignments = 6
   config.search.iterations = 6

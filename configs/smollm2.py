@@ -1,7 +1,8 @@
 """Four experts on SmolLM2-135M-Instruct, sized for minutes an iteration on two cores.
 
   python -m experiments.download_model --model=smollm2-135m-instruct
-  python -m experiments.train_experts --config=configs/smollm2_pool.py --out=pools/smollm2
+  python -m experiments.train_experts --config=configs/smollm2_pool.py \
+    --out=pools/smollm2
   python -m experiments.search --config=configs/nlgraph.py:smollm2 \
     --config.task.path=data/eval/nlgraph.json --workdir=runs/nlgraph
 
@@ -10,7 +11,7 @@ test questions, replies of at most 32 tokens. What that gave, and how long it to
 stands in docs/measurements.md.
 """
 
-from jswarm.default_config import get_config as default
+from jswarm.wiring.defaults import get_config as default
 
 NAMES = ("arithmetic", "choice", "extraction", "graph")
 

@@ -13,30 +13,38 @@ from absl import flags, logging
 from jswarm import cli
 from jswarm.benchmarks import SUITES, chosen, report
 from jswarm.benchmarks.harness import Options
-from jswarm.engine import FORMS
+from jswarm.engine.adapter_forms import FORMS
 
 _SUITE = flags.DEFINE_list("suite", None, f"all, or some of {', '.join(SUITES)}.")
 _OUT = flags.DEFINE_string("out", "runs/benchmark", "Folder of the results.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Rounds of a case after its warm-up.", 1)
 _SECONDS = flags.DEFINE_float(
-  "seconds", 600.0, "A case begins no further round after so long, but has two.", 0.0)
+  "seconds", 600.0, "A case begins no further round after so long, but has two.", 0.0
+)
 _SMALL = flags.DEFINE_bool("small", False, "Toy sizes and a toy model.")
 _DTYPE = flags.DEFINE_list("dtype", ["float32", "bfloat16"], "Of the weights.")
-_PEER_DTYPE = flags.DEFINE_list("peer_dtype", [], "Of transformers; as --dtype if empty.")
+_PEER_DTYPE = flags.DEFINE_list(
+  "peer_dtype", [], "Of transformers; as --dtype if empty."
+)
 _BATCH = flags.DEFINE_list("batch", ["1", "8", "32", "64"], "Rows of generate.")
 _ROWS = flags.DEFINE_list("rows", ["1", "5", "50"], "Rows of each of the experts.")
 _EXPERTS = flags.DEFINE_integer("experts", 10, "How many experts.", 1)
 _ADAPTERS = flags.DEFINE_list("adapters", [], "Of experts: rank 16 all, rank 8 q v.")
 _FORMS = flags.DEFINE_list("forms", [], f"Of experts: some of {', '.join(FORMS)}.")
 _PEERS = flags.DEFINE_bool("peers", True, "Experts are also timed beside peft.")
-_MODEL = flags.DEFINE_string("model", "models/smollm2-135m-instruct",
-                             "Folder; see experiments.download_model. random:gemma_7b:"
-                             " random weights of that shape, for accelerators.")
-_DATA = flags.DEFINE_string("data", "data/eval/gsm8k.json",
-                            "Published GSM8K; self-made sums where it is missing.")
+_MODEL = flags.DEFINE_string(
+  "model",
+  "models/smollm2-135m-instruct",
+  "Folder; see experiments.download_model. random:gemma_7b:"
+  " random weights of that shape, for accelerators.",
+)
+_DATA = flags.DEFINE_string(
+  "data", "data/eval/gsm8k.json", "Published GSM8K; self-made sums where it is missing."
+)
 _DEV = flags.DEFINE_integer("dev", 4, "D, questions of a search.", 1)
 _PROFILE = flags.DEFINE_string(
-  "profile", "", "Folder of a trace of one more run of ours, for Perfetto.")
+  "profile", "", "Folder of a trace of one more run of ours, for Perfetto."
+)
 
 
 def main(argv):
@@ -44,12 +52,22 @@ def main(argv):
     raise ValueError(f"unexpected arguments {argv[1:]}; all settings are flags.")
   logging.set_verbosity(logging.INFO)
   options = Options(
-    repeats=_REPEATS.value, seconds=_SECONDS.value, small=_SMALL.value,
-    dtypes=tuple(_DTYPE.value), peer_dtypes=tuple(_PEER_DTYPE.value),
+    repeats=_REPEATS.value,
+    seconds=_SECONDS.value,
+    small=_SMALL.value,
+    dtypes=tuple(_DTYPE.value),
+    peer_dtypes=tuple(_PEER_DTYPE.value),
     batches=tuple(map(int, _BATCH.value)),
-    rows=tuple(map(int, _ROWS.value)), experts=_EXPERTS.value,
-    adapters=tuple(_ADAPTERS.value), forms=tuple(_FORMS.value), peers=_PEERS.value,
-    model=_MODEL.value, data=_DATA.value, dev=_DEV.value, profile=_PROFILE.value)
+    rows=tuple(map(int, _ROWS.value)),
+    experts=_EXPERTS.value,
+    adapters=tuple(_ADAPTERS.value),
+    forms=tuple(_FORMS.value),
+    peers=_PEERS.value,
+    model=_MODEL.value,
+    data=_DATA.value,
+    dev=_DEV.value,
+    profile=_PROFILE.value,
+  )
   records, text = [], ""
   for name in chosen(_SUITE.value):
     records += SUITES[name](options)

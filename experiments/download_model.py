@@ -6,11 +6,9 @@ takes about a minute, 100 MB of download and 0.6 GB of disk, and prints the fold
 Running it again does nothing.
 """
 
-from absl import app
-from absl import flags
-from absl import logging
+from absl import app, flags, logging
 
-from jswarm import download
+from jswarm.pool import download
 
 _MODEL = flags.DEFINE_enum(
   "model", "smollm2-135m-instruct", sorted(download.MODELS), "Which model."

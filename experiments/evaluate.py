@@ -10,14 +10,19 @@ import json
 from absl import flags
 import jax
 
-from jswarm import build, cli, graphs, messages, metrics, stats
-from jswarm.utility import Evaluator
+from jswarm import cli
+from jswarm.graphs import decode
+from jswarm.run import log
+from jswarm.systems import scores, waves
+from jswarm.systems.evaluate import Evaluator
+from jswarm.wiring import config as config_lib
 
 _CONFIG = cli.define_config()
 _SYSTEM = flags.DEFINE_string("system", None, "Folder of a saved system.")
 _EXPERT = flags.DEFINE_string("expert", None, "Name of an expert of the pool.")
-_TOPOLOGY = flags.DEFINE_enum("topology", None, sorted(graphs.TOPOLOGIES),
-                              "Fixed DAG over the pool in its order.")
+_TOPOLOGY = flags.DEFINE_enum(
+  "topology", None, sorted(decode.TOPOLOGIES), "Fixed DAG over the pool in its order."
+)
 _SPLIT = flags.DEFINE_enum("split", "test", ["dev", "test"], "What to score on.")
 _OUT = flags.DEFINE_string("out", None, "JSONL of per-example scores and replies.")
 
@@ -31,27 +36,43 @@ def main(argv):
   examples = getattr(evaluator.task, _SPLIT.value)
   evaluation = evaluator.evaluate([job], examples)[0]
   if _OUT.value:
-    metrics.write_evaluations(_OUT.value, [e.id for e in examples],
-                              [(given[0].value, evaluation)])
-  print(json.dumps(metrics.clean({
-      given[0].name: given[0].value, "split": _SPLIT.value,
-      **stats.summary(evaluation.scores), "error": evaluation.error})))
+    log.write_evaluations(
+      _OUT.value, [e.id for e in examples], [(given[0].value, evaluation)]
+    )
+  print(
+    json.dumps(
+      log.clean(
+        {
+          given[0].name: given[0].value,
+          "split": _SPLIT.value,
+          **scores.summary(evaluation.scores),
+          "error": evaluation.error,
+        }
+      )
+    )
+  )
 
 
 def _subject(config):
   """(evaluator, job) of what the flags name."""
   if _SYSTEM.value:
-    task = build.task(build.resolve(config))
-    judge = build.judge(config, task, alone=True)  # its weights in the system moved
-    found = build.load_system(_SYSTEM.value)
+    task = config_lib.task(config_lib.resolve(config))
+    judge = config_lib.judge(
+      config, task, alone=True
+    )  # its weights in the system moved
+    found = config_lib.load_system(_SYSTEM.value)
     return Evaluator(task, found.experts, found.wording, judge), found.job
-  names = build.names(config)
+  names = config_lib.names(config)
   if _EXPERT.value and _EXPERT.value not in names:
     raise ValueError(f"--expert={_EXPERT.value}: the pool has {', '.join(names)}.")
-  plan = build.plan(config)
-  job = (messages.single(names.index(_EXPERT.value)) if _EXPERT.value else
-         messages.make_job(graphs.TOPOLOGIES[_TOPOLOGY.value](
-             len(names), jax.random.key(plan.seed))))
+  plan = config_lib.plan(config)
+  job = (
+    waves.single(names.index(_EXPERT.value))
+    if _EXPERT.value
+    else waves.make_job(
+      decode.TOPOLOGIES[_TOPOLOGY.value](len(names), jax.random.key(plan.seed))
+    )
+  )
   return Evaluator(plan.task, plan.experts, plan.wording, plan.judge), job
 
 

@@ -11,7 +11,11 @@ import contextlib
 from absl import flags
 import jax
 
-from jswarm import build, cli, ranks, report, run
+from jswarm import cli
+from jswarm.distributed import processes
+from jswarm.report import tables
+from jswarm.run import loop
+from jswarm.wiring import config as config_lib
 
 _CONFIG = cli.define_config()
 cli.define_processes()
@@ -24,20 +28,25 @@ def main(argv):
     raise ValueError(f"unknown arguments {argv[1:]}: fields are set by --config.x.y=.")
   config = _CONFIG.value
   cli.join(config)
-  progress = cli.Progress(disable=not (config.log.progress and ranks.is_writer()))
-  plan = build.plan(config, progress=progress, workdir=_WORKDIR.value)
+  progress = cli.Progress(disable=not (config.log.progress and processes.is_writer()))
+  plan = config_lib.plan(config, progress=progress, workdir=_WORKDIR.value)
   progress.expect(cli.planned_calls(plan))
-  profile = (jax.profiler.trace(_PROFILE.value, create_perfetto_trace=True)
-             if _PROFILE.value else contextlib.nullcontext())
+  profile = (
+    jax.profiler.trace(_PROFILE.value, create_perfetto_trace=True)
+    if _PROFILE.value
+    else contextlib.nullcontext()
+  )
   with profile:
-    result = run.run(plan, _WORKDIR.value)
+    result = loop.run(plan, _WORKDIR.value)
   progress.close()
-  if not ranks.is_writer():
+  if not processes.is_writer():
     return
-  print(report.table(result))
-  print(f"{_WORKDIR.value}/results.json: {result.results['finish_reason']} after"
-        f" {result.results['iterations']} iterations,"
-        f" {result.results['timing']['seconds']:.0f} s.")
+  print(tables.table(result))
+  print(
+    f"{_WORKDIR.value}/results.json: {result.results['finish_reason']} after"
+    f" {result.results['iterations']} iterations,"
+    f" {result.results['timing']['seconds']:.0f} s."
+  )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,10 @@ Every seed is a run of its own in the workdir and is continued where it was kill
 
 from absl import flags, logging
 
-from jswarm import build, cli, report, run
+from jswarm import cli
+from jswarm.report import tables
+from jswarm.run import loop
+from jswarm.wiring import config as config_lib
 
 _CONFIG = cli.define_config()
 _SEEDS = flags.DEFINE_integer("seeds", 10, "Runs, with the seeds 0, 1, ...", 1)
@@ -20,12 +23,12 @@ def main(argv):
   del argv
   rows = []
   for seed in range(_SEEDS.value):
-    config = build.override(_CONFIG.value, {"seed": seed, "log.baselines": True})
+    config = config_lib.override(_CONFIG.value, {"seed": seed, "log.baselines": True})
     workdir = f"{_WORKDIR.value}/seed{seed}"
-    result = run.run(build.plan(config, workdir=workdir), workdir)
+    result = loop.run(config_lib.plan(config, workdir=workdir), workdir)
     rows.append(result.results)
-    logging.info("seed %d: %s", seed, report.test_scores(result.results))
-  text = report.sweep_table(rows)
+    logging.info("seed %d: %s", seed, tables.test_scores(result.results))
+  text = tables.sweep_table(rows)
   if _OUT.value:
     with open(_OUT.value, "w", encoding="utf-8") as file:
       file.write(text + "\n")

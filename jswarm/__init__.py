@@ -1,8 +1,8 @@
 """jswarm: Heterogeneous Swarms (arXiv 2502.04510) in JAX.
 
-  pool = jswarm.load_pool(["expert-a", "expert-b"], base="base-model")
-  result = jswarm.search(pool, {"dev": [...], "test": [...]}, utility=my_utility)
-  jswarm.load_system("runs/mine/best").generate(["..."])
+pool = jswarm.load_pool(["expert-a", "expert-b"], base="base-model")
+result = jswarm.search(pool, {"dev": [...], "test": [...]}, utility=my_utility)
+jswarm.load_system("runs/mine/best").generate(["..."])
 """
 
 __version__ = "0.1.0"
@@ -13,5 +13,6 @@ def __getattr__(name):
   # On first use, so that a module like jswarm.pso does not load a tokenizer library.
   if name in __all__:
     from jswarm import api
+
     return getattr(api, name)
   raise AttributeError(f"module 'jswarm' has no attribute {name!r}")

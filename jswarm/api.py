@@ -3,14 +3,20 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from jswarm import build, engine
-from jswarm import experts as experts_lib
-from jswarm import run as run_lib
-from jswarm.default_config import get_config
+from jswarm.engine import engine
+from jswarm.pool import load
+from jswarm.run import loop
+from jswarm.wiring import config as config_lib
+from jswarm.wiring.defaults import get_config
 
 
-def load_pool(experts: Sequence[str | Mapping[str, str]], *, base: str = "",
-              dtype: str = "float32", allow_pickle: bool = False) -> experts_lib.Pool:
+def load_pool(
+  experts: Sequence[str | Mapping[str, str]],
+  *,
+  base: str = "",
+  dtype: str = "float32",
+  allow_pickle: bool = False,
+) -> load.Pool:
   """Loads experts from folders, hub ids or GGUF files.
 
   Args:
@@ -24,16 +30,19 @@ def load_pool(experts: Sequence[str | Mapping[str, str]], *, base: str = "",
   Raises:
     ValueError: names the file, what was found, what was allowed, what to change.
   """
-  kind = build.model_dtype(dtype, "dtype")  # before anything is downloaded
-  return experts_lib.load_pool(experts_lib.parse_specs(experts, base), kind,
-                               allow_pickle)
+  kind = config_lib.model_dtype(dtype, "dtype")  # before anything is downloaded
+  return load.load_pool(load.parse_specs(experts, base), kind, allow_pickle)
 
 
-def search(pool: experts_lib.Pool,
-           records: Mapping[str, Iterable[Mapping[str, Any]]], *,
-           utility: Callable | str | None = None, workdir: str | None = None,
-           config: Mapping[str, Any] | None = None,
-           progress: Callable[[int, int], None] | None = None) -> run_lib.Result:
+def search(
+  pool: load.Pool,
+  records: Mapping[str, Iterable[Mapping[str, Any]]],
+  *,
+  utility: Callable | str | None = None,
+  workdir: str | None = None,
+  config: Mapping[str, Any] | None = None,
+  progress: Callable[[int, int], None] | None = None,
+) -> loop.Result:
   """Searches for the best multi-LLM system of a pool on records of your own.
 
   Args:
@@ -55,15 +64,21 @@ def search(pool: experts_lib.Pool,
     ValueError: a bad field or record. UtilityBroken: the utility failed five times
       in a row.
   """
-  settings = build.override(get_config(), config or {})
+  settings = config_lib.override(get_config(), config or {})
   if utility and settings.task.kind is None and not settings.task.name:
     settings.task.kind = "custom"
-  serving = build.engine_settings(build.resolve(settings))
+  serving = config_lib.engine_settings(config_lib.resolve(settings))
   settings.pool.experts = pool.names
   settings.pool.dtype = str(pool.groups[0].dtype)
-  plan = build.plan(settings, records=records, utility=utility, progress=progress,
-                    experts=engine.make_experts(pool, serving), workdir=workdir)
-  return run_lib.run(plan, workdir)
+  plan = config_lib.plan(
+    settings,
+    records=records,
+    utility=utility,
+    progress=progress,
+    experts=engine.make_experts(pool, serving),
+    workdir=workdir,
+  )
+  return loop.run(plan, workdir)
 
 
-load_system = build.load_system
+load_system = config_lib.load_system

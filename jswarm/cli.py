@@ -1,4 +1,4 @@
-"""What all launchers share: a config flag, processes, clear errors, the progress bar."""
+"""What all launchers share: a config flag, processes, clear errors, progress bar."""
 
 from collections.abc import Callable
 from logging import WARNING
@@ -9,9 +9,10 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from jswarm import build, ranks
-from jswarm.run import Plan
-from jswarm.utility import UtilityBroken
+from jswarm.distributed import processes, watchdog
+from jswarm.run.loop import Plan
+from jswarm.systems.evaluate import UtilityBroken
+from jswarm.wiring import config as config_lib
 
 EXIT_DATA = 65  # sysexits: the input is wrong; what to change stands in the message
 
@@ -19,8 +20,11 @@ EXIT_DATA = 65  # sysexits: the input is wrong; what to change stands in the mes
 def define_config() -> flags.FlagHolder:
   """--config=file.py[:argument], and --config.section.field=value for any field."""
   return config_flags.DEFINE_config_file(
-      "config", None, "A file of configs/, and :argument where it takes one.",
-      lock_config=True)
+    "config",
+    None,
+    "A file of configs/, and :argument where it takes one.",
+    lock_config=True,
+  )
 
 
 def define_processes() -> None:
@@ -28,17 +32,22 @@ def define_processes() -> None:
   flags.DEFINE_string("coordinator", None, "host:port of process 0, the same for all.")
   flags.DEFINE_integer("num_processes", None, "How many processes search together.")
   flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
-  flags.DEFINE_bool("distributed", False, "Search in several processes that jax finds by"
-                    " itself: on a TPU pod, in Slurm, GKE, Open MPI.")
+  flags.DEFINE_bool(
+    "distributed",
+    False,
+    "Search in several processes that jax finds by"
+    " itself: on a TPU pod, in Slurm, GKE, Open MPI.",
+  )
 
 
 def join(config) -> None:
   """Joins the other processes if the flags say that there are any; the first use of
   jax in the program."""
-  given = [flags.FLAGS[name].value for name in
-           ("coordinator", "num_processes", "process_id")]
+  given = [
+    flags.FLAGS[name].value for name in ("coordinator", "num_processes", "process_id")
+  ]
   if flags.FLAGS.distributed or any(value is not None for value in given):
-    ranks.initialize(*given, settings=build.processes(config))
+    processes.initialize(*given, settings=config_lib.processes(config))
 
 
 def launch(main: Callable[[list[str]], None], *required: str) -> None:
@@ -58,14 +67,16 @@ class Progress:
 
   def expect(self, total: int) -> None:
     # None: only where somebody watches; a log file has a line an iteration.
-    self._bar = tqdm(total=total, unit="call", disable=self._disable or None,
-                     dynamic_ncols=True)
+    self._bar = tqdm(
+      total=total, unit="call", disable=self._disable or None, dynamic_ncols=True
+    )
 
   def __call__(self, made: int, asked: int) -> None:
     self._made += made
     self._bar.update(asked)
-    self._bar.set_postfix(made=self._made,
-                          saved=f"{1 - self._made / max(1, self._bar.n):.0%}")
+    self._bar.set_postfix(
+      made=self._made, saved=f"{1 - self._made / max(1, self._bar.n):.0%}"
+    )
 
   def close(self) -> None:
     self._bar.close()
@@ -75,8 +86,11 @@ def planned_calls(plan: Plan) -> int:
   """Node executions if patience never ends the search: (T+1)(N+M) n D_dev, the
   experts alone on dev, and the final systems on test."""
   settings, num = plan.settings, len(plan.experts.names)
-  steps = {"both": settings.graphs + settings.assignments, "role": settings.graphs,
-           "weight": settings.assignments}[settings.steps]
+  steps = {
+    "both": settings.graphs + settings.assignments,
+    "role": settings.graphs,
+    "weight": settings.assignments,
+  }[settings.steps]
   dev, test = len(plan.task.dev), len(plan.task.test)
   systems = 5 if plan.baselines else 2
   return num * ((settings.iterations + 1) * steps * dev + dev + systems * test) + test
@@ -91,14 +105,14 @@ def _guard(main, argv):
   logging.get_absl_handler().addFilter(_own)
   try:
     main(argv)
-  except (ValueError, OSError, UtilityBroken, ranks.RankError) as error:
+  except (ValueError, OSError, UtilityBroken, watchdog.RankError) as error:
     logging.debug("", exc_info=True)
     print(f"error: {error}", file=sys.stderr)
-    ranks.leave(getattr(error, "exit_code", EXIT_DATA), error)
+    processes.leave(getattr(error, "exit_code", EXIT_DATA), error)
   except Exception as error:
-    if ranks.count() > 1:  # the others must not wait for a process with a bug
+    if processes.count() > 1:  # the others must not wait for a process with a bug
       traceback.print_exc()
-      ranks.leave(1, error)
+      processes.leave(1, error)
     raise
 
 
@@ -110,8 +124,11 @@ def _parse(argv):
     # The message arrives quoted twice, with its newlines spelled out.
     hint = str(error.args[0] if error.args else "").replace("\\n", " ")
     hint = hint.replace("\\'", "'").strip("'")
-    print(f"error: --config has no field '{hint} All fields, with their units, stand in"
-          " jswarm/default_config.py.", file=sys.stderr)
+    print(
+      f"error: --config has no field '{hint} All fields, with their units, stand in"
+      " jswarm/wiring/defaults.py.",
+      file=sys.stderr,
+    )
   except (flags.Error, TypeError, ValueError, OSError) as error:
     print(f"error: {error}", file=sys.stderr)
   sys.exit(EXIT_DATA)

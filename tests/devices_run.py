@@ -8,8 +8,8 @@ Prints a JSON list, for each placement: what every kind of pool said.
 import json
 import sys
 
-from jswarm import engine
-from jswarm.types import Request
+from jswarm.core.types import Request
+from jswarm.engine import engine
 from tests import tiny
 
 WORDS = "the quick brown fox jumps over a lazy dog and runs far away".split()
@@ -17,7 +17,7 @@ WORDS = "the quick brown fox jumps over a lazy dog and runs far away".split()
 
 def prompts(count):
   """Ragged prompts."""
-  return [" ".join(WORDS[i % 5:i % 5 + 1 + i % 8]) + str(i) for i in range(count)]
+  return [" ".join(WORDS[i % 5 : i % 5 + 1 + i % 8]) + str(i) for i in range(count)]
 
 
 def said(pool, experts, **settings):
@@ -28,9 +28,11 @@ def said(pool, experts, **settings):
 
 
 def placement(**settings):
-  return {"lora": said(tiny.pool(tiny.lora_group(10)), 10, **settings),
-          "masked": said(tiny.pool(tiny.lora_group(3)), 3, form="masked", **settings),
-          "full": said(tiny.pool(tiny.full_group(10)), 10, **settings)}
+  return {
+    "lora": said(tiny.pool(tiny.lora_group(10)), 10, **settings),
+    "masked": said(tiny.pool(tiny.lora_group(3)), 3, form="masked", **settings),
+    "full": said(tiny.pool(tiny.full_group(10)), 10, **settings),
+  }
 
 
 if __name__ == "__main__":

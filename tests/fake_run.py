@@ -19,28 +19,41 @@ import signal
 import sys
 
 import jax
+from jax.experimental import multihost_utils
 import numpy as np
 
-from jax.experimental import multihost_utils
-
-from jswarm import build, hf, ranks, run
-from jswarm.checkpoint import Checkpoints
-from jswarm.default_config import get_config
-from jswarm.workdir import Files
+from jswarm.distributed import processes
+from jswarm.formats import hf_model
+from jswarm.run import loop
+from jswarm.run.checkpoint import Checkpoints
+from jswarm.run.workdir import Files
+from jswarm.wiring import config as config_lib
+from jswarm.wiring.defaults import get_config
 from tests import fakes, folders
 
 POINTS = ("ask:", "stop:", "raise:", "save:", "test:")
 WRITES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate")
 SMALL = {
-    "task.kind": "custom", "search.graphs": 3, "search.assignments": 4,
-    "search.iterations": 5, "log.progress": False, "log.tensorboard": False,
-    "messages.response": "response {k}: {reply}", "engine.compile_cache": False}
+  "task.kind": "custom",
+  "search.graphs": 3,
+  "search.assignments": 4,
+  "search.iterations": 5,
+  "log.progress": False,
+  "log.tensorboard": False,
+  "messages.response": "response {k}: {reply}",
+  "engine.compile_cache": False,
+}
 
 
 def plan(changes=(), utility=fakes.mean_of_numbers, experts=None, **fields):
-  config = build.override(get_config(), {**SMALL, **dict(changes)})
-  return build.plan(config, records=fakes.records(), utility=utility,
-                    experts=experts or fakes.numeric()[0], **fields)
+  config = config_lib.override(get_config(), {**SMALL, **dict(changes)})
+  return config_lib.plan(
+    config,
+    records=fakes.records(),
+    utility=utility,
+    experts=experts or fakes.numeric()[0],
+    **fields,
+  )
 
 
 class _Bomb(dict):
@@ -62,12 +75,15 @@ def _arm(made, point):
   if where == "save":
     save = Checkpoints.save
     Checkpoints.save = lambda self, step, state, host: save(
-        self, step, state, {**host, "bomb": _Bomb(a=1)} if count_down() else host)
+      self, step, state, {**host, "bomb": _Bomb(a=1)} if count_down() else host
+    )
     return made
   if where == "test":
     keep = Files.keep_tests
-    Files.keep_tests = lambda self, done: (keep(self, done), count_down() and os.kill(
-        os.getpid(), signal.SIGKILL))
+    Files.keep_tests = lambda self, done: (
+      keep(self, done),
+      count_down() and os.kill(os.getpid(), signal.SIGKILL),
+    )
     return made
   inner = made.experts.ask
 
@@ -86,49 +102,62 @@ def end(workdir):
   results = json.loads((workdir / "results.json").read_text())
   results.pop("timing")
   state = np.load(workdir / "state.npz")
-  files = {str(p.relative_to(workdir)): p.read_bytes()
-           for p in [workdir / "metrics.jsonl", *(workdir / "evals").iterdir()]}
+  files = {
+    str(p.relative_to(workdir)): p.read_bytes()
+    for p in [workdir / "metrics.jsonl", *(workdir / "evals").iterdir()]
+  }
   return results, {k: state[k].tobytes() for k in state.files}, files
 
 
 def noisy(examples, replies):
-  return [x + random.SystemRandom().random()
-          for x in fakes.mean_of_numbers(examples, replies)]
+  return [
+    x + random.SystemRandom().random() for x in fakes.mean_of_numbers(examples, replies)
+  ]
 
 
 def _tell(workdir):
   """Python's writes in the workdir from now on, on stderr."""
+
   def hook(event, args):
     opened = event == "open" and (args[2] or 0) & (os.O_WRONLY | os.O_RDWR)
     if (opened or event in WRITES) and str(args[0]).startswith(workdir):
       os.write(2, f"wrote: {event} {args[0]}\n".encode())
+
   sys.addaudithook(hook)
 
 
 def _join(port, count, rank, changes):
-  config = build.override(get_config(), changes)
-  ranks.initialize(f"127.0.0.1:{port}", int(count), int(rank), build.processes(config))
+  config = config_lib.override(get_config(), changes)
+  processes.initialize(
+    f"127.0.0.1:{port}", int(count), int(rank), config_lib.processes(config)
+  )
 
 
 def _of_models(folder, changes):
   """A plan whose experts are whole models; tells which of them are read."""
-  reader = hf.leaf_reader
+  reader = hf_model.leaf_reader
 
   def told(path, *arguments):
     read = reader(path, *arguments)
-    return lambda leaf: (os.write(2, f"read: {pathlib.Path(path).name}\n".encode()),
-                         read(leaf))[1]
+    return lambda leaf: (
+      os.write(2, f"read: {pathlib.Path(path).name}\n".encode()),
+      read(leaf),
+    )[1]
 
-  hf.leaf_reader = told
+  hf_model.leaf_reader = told
   models = tuple(sorted(map(str, pathlib.Path(folder).iterdir())))
-  config = build.override(get_config(), {
-      **folders.SMALL, "task.kind": "custom", "pool.experts": models, **dict(changes)})
-  return build.plan(config, records=folders.records(), utility=folders.said_something_new)
+  config = config_lib.override(
+    get_config(),
+    {**folders.SMALL, "task.kind": "custom", "pool.experts": models, **dict(changes)},
+  )
+  return config_lib.plan(
+    config, records=folders.records(), utility=folders.said_something_new
+  )
 
 
 def _gathered(leaf):
   """The whole of a leaf, which processes may hold in parts."""
-  if ranks.holds(leaf):
+  if processes.holds(leaf):
     return np.asarray(leaf)
   return multihost_utils.process_allgather(leaf, tiled=True)
 
@@ -142,13 +171,16 @@ def main(workdir, *arguments):
   if "tell" in arguments:
     _tell(workdir)
   models = [a.removeprefix("models:") for a in arguments if a.startswith("models:")]
-  made = (_of_models(*models, changes) if models else
-          plan(changes, **({"utility": noisy} if "noisy" in arguments else {})))
+  made = (
+    _of_models(*models, changes)
+    if models
+    else plan(changes, **({"utility": noisy} if "noisy" in arguments else {}))
+  )
   for point in points:
     made = _arm(made, point)
-  result = run.run(made, workdir)
+  result = loop.run(made, workdir)
   leaves = list(map(_gathered, jax.tree.leaves(result.state)))
-  if ranks.is_writer():
+  if processes.is_writer():
     np.savez(os.path.join(workdir, "state.npz"), *leaves)
 
 

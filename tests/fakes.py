@@ -5,7 +5,7 @@ import re
 import jax.numpy as jnp
 import numpy as np
 
-from jswarm.types import Experts, Reply
+from jswarm.core.types import Experts, Reply
 
 
 def dictionary(replies, names=("a", "b", "c"), room=10_000):
@@ -14,14 +14,21 @@ def dictionary(replies, names=("a", "b", "c"), room=10_000):
 
   def ask(requests):
     asked.extend(requests)
-    return [Reply(replies(r.expert, r.prompt), len(r.prompt.split()), 1)
-            for r in requests]
+    return [
+      Reply(replies(r.expert, r.prompt), len(r.prompt.split()), 1) for r in requests
+    ]
 
   experts = Experts(
-      names=tuple(names), groups=(), weights=(), install=lambda weights: None, ask=ask,
-      count=lambda e, text: len(text.split()),
-      clip=lambda e, text, n: " ".join(text.split()[:n]),
-      room=lambda e, limit: room, save=lambda folder, weights, members: {})
+    names=tuple(names),
+    groups=(),
+    weights=(),
+    install=lambda weights: None,
+    ask=ask,
+    count=lambda e, text: len(text.split()),
+    clip=lambda e, text, n: " ".join(text.split()[:n]),
+    room=lambda e, limit: room,
+    save=lambda folder, weights, members: {},
+  )
   return experts, asked
 
 
@@ -40,29 +47,38 @@ def numeric(num=4, size=3, seed=0, groups=None):
     holder["rows"] = rows
 
   def say(expert, prompt):
-    heard = [[float(x) for x in line.split()]
-             for line in re.findall(r"response \d+: ([-\d.e ]+)", prompt)]
+    heard = [
+      [float(x) for x in line.split()]
+      for line in re.findall(r"response \d+: ([-\d.e ]+)", prompt)
+    ]
     own = holder["rows"][expert]
     said = (own + np.max(heard, axis=0)) / 2 if heard else own
     return " ".join(f"{x:.4f}" for x in np.clip(said, 0, 1))
 
   experts, asked = dictionary(say, [f"expert{i}" for i in range(num)])
   return experts._replace(
-      groups=groups, install=install,
-      save=lambda folder, weights, members: {experts.names[e]: {"kind": "fake"}
-                                             for e in members},
-      weights=tuple({"w": jnp.asarray(start[list(m)])} for m in groups)), asked
+    groups=groups,
+    install=install,
+    save=lambda folder, weights, members: {
+      experts.names[e]: {"kind": "fake"} for e in members
+    },
+    weights=tuple({"w": jnp.asarray(start[list(m)])} for m in groups),
+  ), asked
 
 
 def mean_of_numbers(examples, replies):
   """The utility of `numeric`: mean of the numbers, less what the question asks."""
-  return [float(np.mean([float(x) for x in reply.split()])) - float(e["answer"]) / 100
-          for e, reply in zip(examples, replies)]
+  return [
+    float(np.mean([float(x) for x in reply.split()])) - float(e["answer"]) / 100
+    for e, reply in zip(examples, replies)
+  ]
 
 
 def records(dev=5, test=6):
-  make = lambda split, n: [{"id": f"{split}{i}", "question": f"{split} question {i}",
-                            "answer": str(i)} for i in range(n)]
+  make = lambda split, n: [
+    {"id": f"{split}{i}", "question": f"{split} question {i}", "answer": str(i)}
+    for i in range(n)
+  ]
   return {"dev": make("dev", dev), "test": make("test", test)}
 
 

@@ -13,13 +13,25 @@ THETA = 50_000.0
 
 _ROPE = {"rope_type": "default", "rope_theta": THETA}
 _LLAMA3 = dict(
-  rope_type="llama3", rope_theta=THETA, factor=8.0, low_freq_factor=1.0,
-  high_freq_factor=4.0, original_max_position_embeddings=8192,
+  rope_type="llama3",
+  rope_theta=THETA,
+  factor=8.0,
+  low_freq_factor=1.0,
+  high_freq_factor=4.0,
+  original_max_position_embeddings=8192,
 )
 _COMMON = dict(
-  vocab_size=V, hidden_size=D, intermediate_size=F, num_hidden_layers=LAYERS,
-  max_position_embeddings=CONTEXT, rms_norm_eps=1e-5, rope_parameters=_ROPE,
-  attn_implementation="eager", bos_token_id=0, eos_token_id=1, pad_token_id=None,
+  vocab_size=V,
+  hidden_size=D,
+  intermediate_size=F,
+  num_hidden_layers=LAYERS,
+  max_position_embeddings=CONTEXT,
+  rms_norm_eps=1e-5,
+  rope_parameters=_ROPE,
+  attn_implementation="eager",
+  bos_token_id=0,
+  eos_token_id=1,
+  pad_token_id=None,
 )
 _GROUPED = dict(num_attention_heads=4, num_key_value_heads=2)
 # The head size for which transformers' own reader finds Gemma's query scale right.
@@ -28,22 +40,34 @@ _GEMMA = dict(num_attention_heads=2, num_key_value_heads=1, head_dim=256)
 # case -> (architecture in the file, transformers config class, its arguments)
 CASES = {
   "llama": ("llama", "LlamaConfig", {**_GROUPED, "tie_word_embeddings": False}),
-  "llama3": ("llama", "LlamaConfig", {
-    **_GROUPED, "tie_word_embeddings": True, "rope_parameters": _LLAMA3,
-    "attention_bias": True,
-  }),
+  "llama3": (
+    "llama",
+    "LlamaConfig",
+    {
+      **_GROUPED,
+      "tie_word_embeddings": True,
+      "rope_parameters": _LLAMA3,
+      "attention_bias": True,
+    },
+  ),
   "qwen2": ("qwen2", "Qwen2Config", {**_GROUPED, "tie_word_embeddings": True}),
   # 128 is the only head size with which transformers reads Qwen3 files.
   "qwen3": ("qwen3", "Qwen3Config", {**_GROUPED, "head_dim": 128}),
   "gemma": ("gemma", "GemmaConfig", {**_GROUPED, "head_dim": 32}),
   "gemma2": ("gemma2", "Gemma2Config", {**_GEMMA, "sliding_window": 8}),
-  "gemma3": ("gemma3", "Gemma3TextConfig", {
-    **_GEMMA, "num_hidden_layers": 7, "sliding_window": 8,
-    "rope_parameters": {
-      "full_attention": _ROPE,
-      "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+  "gemma3": (
+    "gemma3",
+    "Gemma3TextConfig",
+    {
+      **_GEMMA,
+      "num_hidden_layers": 7,
+      "sliding_window": 8,
+      "rope_parameters": {
+        "full_attention": _ROPE,
+        "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+      },
     },
-  }),
+  ),
 }
 _NAMES = {  # part of a Hugging Face name -> part of a GGUF name
   "model.embed_tokens": "token_embd",

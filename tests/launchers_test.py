@@ -8,21 +8,32 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
-SMALL = ("--config.task.dev_size=6", "--config.task.test_size=10",
-         "--config.search.graphs=2", "--config.search.assignments=2",
-         "--config.search.iterations=1", "--config.log.progress=False")
+SMALL = (
+  "--config.task.dev_size=6",
+  "--config.task.test_size=10",
+  "--config.search.graphs=2",
+  "--config.search.assignments=2",
+  "--config.search.iterations=1",
+  "--config.log.progress=False",
+)
 
 
 def _launch(name, *arguments):
   return subprocess.run(
-      [sys.executable, "-m", f"experiments.{name}", *map(str, arguments)], cwd=ROOT,
-      capture_output=True, text=True, timeout=600)
+    [sys.executable, "-m", f"experiments.{name}", *map(str, arguments)],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=600,
+  )
 
 
 @pytest.fixture(scope="module")
 def quickstart(tmp_path_factory):
   workdir = tmp_path_factory.mktemp("run")
-  done = _launch("search", "--config=configs/quickstart.py", f"--workdir={workdir}", *SMALL)
+  done = _launch(
+    "search", "--config=configs/quickstart.py", f"--workdir={workdir}", *SMALL
+  )
   assert done.returncode == 0, done.stderr
   return workdir, done.stdout
 
@@ -34,15 +45,26 @@ def test_the_quickstart_prints_its_table_and_leaves_its_files(quickstart):
     assert row in printed
   results = json.loads((workdir / "results.json").read_text())
   assert results["test"]["system"]["n"] == 10 and results["spend"]["made"] > 0
-  for name in ("config.json", "metrics.jsonl", "best/jswarm_system.json", "tb", "evals"):
+  for name in (
+    "config.json",
+    "metrics.jsonl",
+    "best/jswarm_system.json",
+    "tb",
+    "evals",
+  ):
     assert (workdir / name).exists(), name
 
 
 @pytest.mark.slow
 def test_a_saved_system_scores_alike_outside_the_search(quickstart):
   workdir, _ = quickstart
-  done = _launch("evaluate", "--config=configs/quickstart.py", *SMALL,
-                 f"--system={workdir / 'best'}", "--split=test")
+  done = _launch(
+    "evaluate",
+    "--config=configs/quickstart.py",
+    *SMALL,
+    f"--system={workdir / 'best'}",
+    "--split=test",
+  )
   assert done.returncode == 0, done.stderr
   results = json.loads((workdir / "results.json").read_text())
   assert json.loads(done.stdout)["score"] == results["test"]["system"]["score"]
@@ -51,23 +73,39 @@ def test_a_saved_system_scores_alike_outside_the_search(quickstart):
 @pytest.mark.slow
 @pytest.mark.parametrize("subject", ["--expert=letters", "--topology=layered"])
 def test_an_expert_and_a_topology_are_scored_on_a_split(subject, tmp_path):
-  done = _launch("evaluate", "--config=configs/quickstart.py", *SMALL, subject,
-                 "--split=dev", f"--out={tmp_path / 'rows.jsonl'}")
+  done = _launch(
+    "evaluate",
+    "--config=configs/quickstart.py",
+    *SMALL,
+    subject,
+    "--split=dev",
+    f"--out={tmp_path / 'rows.jsonl'}",
+  )
   assert done.returncode == 0, done.stderr
   assert json.loads(done.stdout)["n"] == 6
   assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 6
 
 
-@pytest.mark.parametrize("arguments, message", [
+@pytest.mark.parametrize(
+  "arguments, message",
+  [
     (["--config.search.graph=3"], "no field 'graph' Did you mean \"graphs\""),
     (["--config.search.mode=best"], "search.mode='best': allowed are fixed"),
-    (["--config.pool.experts=('builtin:tiny_pool/experts/nope',)"],
-     "tiny_pool/experts/nope, which does not exist"),
-    (["--config.task.records=jswarm.skills:nothing"], "no function 'nothing'"),
-    (["extra"], "unknown arguments ['extra']")])
+    (
+      ["--config.pool.experts=('builtin:tiny_pool/experts/nope',)"],
+      "tiny_pool/experts/nope, which does not exist",
+    ),
+    (
+      ["--config.task.records=jswarm.tasks.synthetic.words:nothing"],
+      "no function 'nothing'",
+    ),
+    (["extra"], "unknown arguments ['extra']"),
+  ],
+)
 def test_a_bad_command_ends_with_one_clear_line(tmp_path, arguments, message):
-  done = _launch("search", "--config=configs/quickstart.py", f"--workdir={tmp_path}/w",
-                 *arguments)
+  done = _launch(
+    "search", "--config=configs/quickstart.py", f"--workdir={tmp_path}/w", *arguments
+  )
   assert done.returncode == 65
   assert message in " ".join(done.stderr.split()) and "Traceback" not in done.stderr
   assert not (tmp_path / "w" / "results.json").exists()

@@ -13,14 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jswarm import download
-from jswarm import gguf
-from jswarm import hf
-from jswarm import text
-from jswarm.decoder import make_decoder
-from jswarm.decoder import unstack
-from jswarm.generate import generate
-from jswarm.sampling import Sampling
+from jswarm.formats import gguf_model, hf_model
+from jswarm.formats import tokenizer as tokenizer_lib
+from jswarm.model.decoder import make_decoder, unstack
+from jswarm.model.generate import generate
+from jswarm.model.sampling import Sampling
+from jswarm.pool import download
 
 MODEL = "smollm2-135m-instruct"
 PROMPTS = [
@@ -30,12 +28,19 @@ PROMPTS = [
   "Übersetze ins Deutsche: the café is closed, naïve as that sounds.",
 ]
 STRINGS = [
-  "", " ", "Hello, world!", "  two leading and two trailing  ", "a\tb\n\n\nc\r\nd",
-  "don't, I'LL, we've, they'd", "1, 22, 333; 3.14159e-10 and 1_000_000",
+  "",
+  " ",
+  "Hello, world!",
+  "  two leading and two trailing  ",
+  "a\tb\n\n\nc\r\nd",
+  "don't, I'LL, we've, they'd",
+  "1, 22, 333; 3.14159e-10 and 1_000_000",
   "def f(x):\n    if x:\n        return {**x, 'k': [1]}\n",
   "naïve café Größe e\u0301 漢字かな 한국어 العربية 😀👩‍👩‍👧",
   "<|im_start|>user\nhi<|im_end|>\n",
-  "x" * 300, "\u00a0\u2003\u200b", "a" + 37 * " " + "b",
+  "x" * 300,
+  "\u00a0\u2003\u200b",
+  "a" + 37 * " " + "b",
 ]
 _CACHE = pathlib.Path.home() / ".cache" / "jswarm" / "models"
 _MAY_FETCH = bool(os.environ.get("CI") or os.environ.get("JSWARM_DOWNLOAD") == "1")
@@ -72,7 +77,7 @@ def _file(tmp_path_factory):
 
 @pytest.fixture(scope="module", name="ours")
 def _ours(folder):
-  config, params = hf.load_base(folder)
+  config, params = hf_model.load_base(folder)
   return make_decoder(config), unstack(params)
 
 
@@ -91,7 +96,7 @@ def _theirs(folder):
 
 
 def _prompts(folder):
-  return text.encode(text.load_tokenizer(folder), PROMPTS, chat=True)
+  return tokenizer_lib.encode(tokenizer_lib.load_tokenizer(folder), PROMPTS, chat=True)
 
 
 def _their_logits(model, rows):
@@ -122,14 +127,21 @@ def test_64_greedy_tokens_are_those_of_transformers(ours, theirs, folder):
   """By induction: their likeliest token after each prefix of our reply is our next."""
   decoder, params = ours
   rows = _prompts(folder)
-  stops = text.stop_ids(text.load_tokenizer(folder), folder)
+  stops = tokenizer_lib.stop_ids(tokenizer_lib.load_tokenizer(folder), folder)
   tokens = np.zeros((len(rows), 64), np.int32)
   for b, row in enumerate(rows):
     tokens[b, : len(row)] = row
   ids, counts = generate(
-    decoder, params, None, None, jnp.asarray(tokens),
-    jnp.asarray([len(row) for row in rows]), jnp.full(len(rows), 64),
-    jnp.asarray(stops), jnp.zeros(len(rows), jnp.uint32), new_tokens=64,
+    decoder,
+    params,
+    None,
+    None,
+    jnp.asarray(tokens),
+    jnp.asarray([len(row) for row in rows]),
+    jnp.full(len(rows), 64),
+    jnp.asarray(stops),
+    jnp.zeros(len(rows), jnp.uint32),
+    new_tokens=64,
     sampling=Sampling(),
   )
   replies = [np.asarray(row[:n]).tolist() for row, n in zip(ids, counts)]
@@ -143,20 +155,24 @@ def test_64_greedy_tokens_are_those_of_transformers(ours, theirs, folder):
 
 def test_the_tokenizer_survives_conversion_and_autotokenizer(folder):
   transformers = pytest.importorskip("transformers")
-  ours = text.load_tokenizer(folder)
+  ours = tokenizer_lib.load_tokenizer(folder)
   theirs = transformers.AutoTokenizer.from_pretrained(folder)
-  assert text.encode(ours, STRINGS) == [theirs(s)["input_ids"] for s in STRINGS]
-  assert text.decode(ours, text.encode(ours, STRINGS[:9])) == STRINGS[:9]
+  assert tokenizer_lib.encode(ours, STRINGS) == [
+    theirs(s)["input_ids"] for s in STRINGS
+  ]
+  assert (
+    tokenizer_lib.decode(ours, tokenizer_lib.encode(ours, STRINGS[:9])) == STRINGS[:9]
+  )
 
 
 def test_a_chat_prompt_is_the_published_template(folder):
-  tokenizer = text.load_tokenizer(folder)
-  [ids] = text.encode(tokenizer, ["Hi"], chat=True)
+  tokenizer = tokenizer_lib.load_tokenizer(folder)
+  [ids] = tokenizer_lib.encode(tokenizer, ["Hi"], chat=True)
   assert tokenizer.decode(ids) == (
     "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by "
     "Hugging Face<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
   )
-  assert text.stop_ids(tokenizer, folder) == (2,)
+  assert tokenizer_lib.stop_ids(tokenizer, folder) == (2,)
 
 
 @pytest.mark.slow
@@ -167,7 +183,7 @@ def test_transformers_reads_the_same_weights_from_the_gguf_file(ours, file, fold
 
 
 def test_the_gguf_file_and_the_converted_folder_are_the_same_model(ours, file):
-  config, params = gguf.load_base(file)
+  config, params = gguf_model.load_base(file)
   assert config == ours[0].config
   jax.tree.map(np.testing.assert_array_equal, unstack(params), ours[1])
 
@@ -177,7 +193,7 @@ def test_the_tokenizer_is_that_of_transformers_for_gguf(file):
   pytest.importorskip("torch")
   import transformers
 
-  ours = gguf.load_tokenizer(file)
+  ours = gguf_model.load_tokenizer(file)
   theirs = transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
   assert [ours(s)["input_ids"] for s in STRINGS] == [
     theirs(s)["input_ids"] for s in STRINGS

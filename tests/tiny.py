@@ -4,14 +4,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jswarm import engine, text
-from jswarm.architecture import DecoderConfig, projection_shapes
-from jswarm.decoder import make_decoder
-from jswarm.experts import Group, Pool, Spec
-from jswarm.sampling import Sampling
+from jswarm.engine import engine
+from jswarm.formats import tokenizer
+from jswarm.model.architecture import DecoderConfig, projection_shapes
+from jswarm.model.decoder import make_decoder
+from jswarm.model.sampling import Sampling
+from jswarm.pool.load import Group, Pool, Spec
 
-CONFIG = DecoderConfig(vocab=259, width=32, layers=2, heads=4, kv_heads=2, head_dim=8,
-                       hidden=48, max_positions=256)
+CONFIG = DecoderConfig(
+  vocab=259,
+  width=32,
+  layers=2,
+  heads=4,
+  kv_heads=2,
+  head_dim=8,
+  hidden=48,
+  max_positions=256,
+)
 
 
 def base(seed=0, config=CONFIG):
@@ -23,23 +32,45 @@ def adapters(num, rank=2, config=CONFIG, seed=1, names=("q", "v", "down")):
   rng = np.random.default_rng(seed)
   shapes = projection_shapes(config)
   draw = lambda *shape: jnp.asarray(rng.normal(0, 0.3, shape), jnp.float32)
-  return {n: {"A": draw(num, config.layers, shapes[n][0], rank),
-              "B": draw(num, config.layers, rank, shapes[n][1])} for n in names}
+  return {
+    n: {
+      "A": draw(num, config.layers, shapes[n][0], rank),
+      "B": draw(num, config.layers, rank, shapes[n][1]),
+    }
+    for n in names
+  }
 
 
 def lora_group(num=3, first=0, **fields):
-  specs = tuple(Spec(name=f"lora{first + i}", base="base", adapter=f"a{first + i}")
-                for i in range(num))
-  return Group("lora", specs, tuple(range(first, first + num)), CONFIG,
-               text.ByteTokenizer(), (257,), base(), adapters(num, **fields))
+  specs = tuple(
+    Spec(name=f"lora{first + i}", base="base", adapter=f"a{first + i}")
+    for i in range(num)
+  )
+  return Group(
+    "lora",
+    specs,
+    tuple(range(first, first + num)),
+    CONFIG,
+    tokenizer.ByteTokenizer(),
+    (257,),
+    base(),
+    adapters(num, **fields),
+  )
 
 
 def full_group(num=2, first=0):
   specs = tuple(Spec(name=f"full{first + i}", base=f"m{first + i}") for i in range(num))
   params = [base(seed=10 + i) for i in range(num)]
-  return Group("full", specs, tuple(range(first, first + num)), CONFIG,
-               text.ByteTokenizer(), (257,), None,
-               jax.tree.map(lambda *x: jnp.stack(x), *params))
+  return Group(
+    "full",
+    specs,
+    tuple(range(first, first + num)),
+    CONFIG,
+    tokenizer.ByteTokenizer(),
+    (257,),
+    None,
+    jax.tree.map(lambda *x: jnp.stack(x), *params),
+  )
 
 
 def pool(*groups):
@@ -51,7 +82,22 @@ def pool(*groups):
 
 
 def settings(**fields):
-  return engine.Settings(**{**dict(
-      rows=8, pack_tokens=512, form="auto", speculate=False, int8=False, memo="",
-      devices=1, tensor=1, max_prompt_tokens=0, space="factors", seed=0,
-      sampling=Sampling()), **fields})
+  return engine.Settings(
+    **{
+      **dict(
+        rows=8,
+        pack_tokens=512,
+        form="auto",
+        speculate=False,
+        int8=False,
+        memo="",
+        devices=1,
+        tensor=1,
+        max_prompt_tokens=0,
+        space="factors",
+        seed=0,
+        sampling=Sampling(),
+      ),
+      **fields,
+    }
+  )

@@ -1,6 +1,6 @@
 """Functions in a process of their own: for another start, or other devices.
 
-  python -m jswarm.benchmarks.child MODULE:FUNCTION ARGUMENTS.json RESULT.json
+python -m jswarm.benchmarks.child MODULE:FUNCTION ARGUMENTS.json RESULT.json
 """
 
 from collections.abc import Mapping
@@ -13,13 +13,14 @@ import sys
 import tempfile
 from typing import Any
 
-from jswarm import metrics
+from jswarm.run import log
 
 _ROOT = pathlib.Path(__file__).parent.parent.parent
 
 
-def call(target: str, arguments: Mapping[str, Any],
-         environment: Mapping[str, str]) -> dict[str, Any]:
+def call(
+  target: str, arguments: Mapping[str, Any], environment: Mapping[str, str]
+) -> dict[str, Any]:
   """What "package.module:function" gives for these arguments; JSON both ways.
 
   Raises:
@@ -27,14 +28,18 @@ def call(target: str, arguments: Mapping[str, Any],
   """
   with tempfile.TemporaryDirectory() as folder:
     given, out = os.path.join(folder, "in.json"), os.path.join(folder, "out.json")
-    metrics.write_json(given, dict(arguments))
+    log.write_json(given, dict(arguments))
     done = subprocess.run(
       [sys.executable, "-m", "jswarm.benchmarks.child", target, given, out],
-      env={**os.environ, **environment, "PYTHONPATH": _path()}, check=False,
-      capture_output=True, text=True)
+      env={**os.environ, **environment, "PYTHONPATH": _path()},
+      check=False,
+      capture_output=True,
+      text=True,
+    )
     if done.returncode:
-      raise RuntimeError(f"{target} failed with {done.returncode}:"
-                         f" {done.stderr[-2000:]}")
+      raise RuntimeError(
+        f"{target} failed with {done.returncode}: {done.stderr[-2000:]}"
+      )
     with open(out, encoding="utf-8") as file:
       return json.load(file)
 
@@ -48,7 +53,7 @@ def main(argv: list[str]) -> None:
   module, _, name = target.partition(":")
   with open(given, encoding="utf-8") as file:
     arguments = json.load(file)
-  metrics.write_json(out, getattr(importlib.import_module(module), name)(**arguments))
+  log.write_json(out, getattr(importlib.import_module(module), name)(**arguments))
 
 
 if __name__ == "__main__":

@@ -11,31 +11,54 @@ import time
 import jax
 import jax.monitoring
 
-from jswarm import build, engine, english_skills, graphs, messages
 from jswarm.benchmarks import child, workload
 from jswarm.benchmarks.harness import Options, Record, Timing, compare, spread
-from jswarm.default_config import get_config
+from jswarm.engine import engine
+from jswarm.graphs import decode
+from jswarm.systems import waves
+from jswarm.tasks.synthetic import stories
+from jswarm.wiring import config
+from jswarm.wiring.defaults import get_config
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _HIT = "/jax/compilation_cache/cache_hits"
 PARTS = ("imports", "loading", "first token", "first wave", "all waves")
-_CACHE = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-          "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
+_CACHE = {
+  "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+  "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
 
 
 def run(options: Options) -> list[Record]:
   """Cold beside warm; a round is a fresh cache and two processes."""
   rounds = [_round(options) for _ in range(min(options.repeats, 3))]
   warm, cold = ([pair[i] for pair in rounds] for i in (1, 0))
-  row = compare("compile", "start to the first token", _timing("warm start", warm),
-                _timing("cold start", cold), unit="start", count="starts",
-                extra={"programs": cold[0]["programs"],
-                       "compiled when warm": warm[0]["programs"] - warm[0]["hits"],
-                       "files in the cache": cold[0]["files"]})
-  parts = [Record(suite="compile", case=part, ours="warm start", theirs="cold start",
-                  unit="start", rounds=len(rounds), ours_ms=_spread(warm, part),
-                  theirs_ms=_spread(cold, part))
-           for part in PARTS]
+  row = compare(
+    "compile",
+    "start to the first token",
+    _timing("warm start", warm),
+    _timing("cold start", cold),
+    unit="start",
+    count="starts",
+    extra={
+      "programs": cold[0]["programs"],
+      "compiled when warm": warm[0]["programs"] - warm[0]["hits"],
+      "files in the cache": cold[0]["files"],
+    },
+  )
+  parts = [
+    Record(
+      suite="compile",
+      case=part,
+      ours="warm start",
+      theirs="cold start",
+      unit="start",
+      rounds=len(rounds),
+      ours_ms=_spread(warm, part),
+      theirs_ms=_spread(cold, part),
+    )
+    for part in PARTS
+  ]
   return [row, *parts]
 
 
@@ -49,25 +72,36 @@ def _timing(name, runs):
 
 def _round(options):
   """(cold, warm), each what `first_replies` found."""
-  arguments = {"model": options.model, "small": options.small,
-               "dtype": options.dtypes[0], "count": options.dev}
+  arguments = {
+    "model": options.model,
+    "small": options.small,
+    "dtype": options.dtypes[0],
+    "count": options.dev,
+  }
   with tempfile.TemporaryDirectory() as folder:
     both = []
     for _ in range(2):
-      both.append(child.call(
-        "jswarm.benchmarks.compile:first_replies", {**arguments, "began": time.time()},
-        {**_CACHE, "JAX_COMPILATION_CACHE_DIR": folder}))
+      both.append(
+        child.call(
+          "jswarm.benchmarks.compile:first_replies",
+          {**arguments, "began": time.time()},
+          {**_CACHE, "JAX_COMPILATION_CACHE_DIR": folder},
+        )
+      )
       both[-1]["files"] = len(os.listdir(folder))
     return both
 
 
-def first_replies(began: float, model: str, small: bool, dtype: str, count: int) -> dict:
+def first_replies(
+  began: float, model: str, small: bool, dtype: str, count: int
+) -> dict:
   """Seconds from `began` (of `time.time`) to the first token of a search's graphs, and
   by part."""
   events: Counter[str] = Counter()
   jax.monitoring.register_event_listener(lambda name, **_: events.update([name]))
   jax.monitoring.register_event_duration_secs_listener(
-    lambda name, seconds, **_: events.update([name]))
+    lambda name, seconds, **_: events.update([name])
+  )
   marks = {"imports": time.time()}
   experts, jobs = _pool(model, small, dtype), _graphs()
   marks["loading"] = time.time()
@@ -79,8 +113,11 @@ def first_replies(began: float, model: str, small: bool, dtype: str, count: int)
     return replies
 
   _answer(experts._replace(ask=ask), jobs, count, small)
-  marks |= {"first token": engine.statistics()["first_token"],
-            "first wave": asked[0], "all waves": asked[-1]}
+  marks |= {
+    "first token": engine.statistics()["first_token"],
+    "first wave": asked[0],
+    "all waves": asked[-1],
+  }
   seconds, last = {"total": marks["first token"] - began}, began
   for name, mark in marks.items():
     seconds[name], last = mark - last, mark
@@ -95,15 +132,18 @@ def _pool(model, small, dtype):
 
 def _graphs():
   """The first graphs of a search of ten."""
-  settings = graphs.Settings(top_p=0.0)
-  adjacency = graphs.init_adjacency(jax.random.key(0), 10, 10)
-  dags = jax.device_get(graphs.decode_swarm(adjacency, None, settings))
-  return [messages.make_job(jax.tree.map(lambda x: x[g], dags)) for g in range(10)]
+  settings = decode.Settings(top_p=0.0)
+  adjacency = decode.init_adjacency(jax.random.key(0), 10, 10)
+  dags = jax.device_get(decode.decode_swarm(adjacency, None, settings))
+  return [waves.make_job(jax.tree.map(lambda x: x[g], dags)) for g in range(10)]
 
 
 def _answer(experts, jobs, count, small):
-  wording = build.wording(build.resolve(get_config()))
-  asked = [messages.Question(r["question"]) for r in english_skills.questions(
-    "dev", count, 0, ("arithmetic",))]
-  messages.run(jobs, [asked] * len(jobs), experts, wording, limit=4 if small else 48,
-               chat=True)
+  wording = config.wording(config.resolve(get_config()))
+  asked = [
+    waves.Question(r["question"])
+    for r in stories.questions("dev", count, 0, ("arithmetic",))
+  ]
+  waves.run(
+    jobs, [asked] * len(jobs), experts, wording, limit=4 if small else 48, chat=True
+  )

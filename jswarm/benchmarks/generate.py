@@ -9,11 +9,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jswarm import text
 from jswarm.benchmarks import peers, roofline, workload
-from jswarm.benchmarks.harness import (Contender, Options, Record, Timing, compare,
-                                       interleave, minus, optional)
-from jswarm.types import Request
+from jswarm.benchmarks.harness import (
+  Contender,
+  Options,
+  Record,
+  Timing,
+  compare,
+  interleave,
+  minus,
+  optional,
+)
+from jswarm.core.types import Request
+from jswarm.formats import tokenizer
 
 
 class _Sizes(NamedTuple):
@@ -38,8 +46,11 @@ def run(options: Options) -> list[Record]:
   records = _ceiling_records(ceilings)
   for batch in sizes.batches:
     prompts = workload.prompts(base, [sizes.prompt] * batch, options.seed)
-    contenders = [c for new in (1, sizes.new) for c in _contenders(
-      base, ours, theirs, prompts, new, said)]
+    contenders = [
+      c
+      for new in (1, sizes.new)
+      for c in _contenders(base, ours, theirs, prompts, new, said)
+    ]
     timings = interleave(contenders, options, f"generate, {batch} rows")
     for a in ours:
       for b in options.theirs:
@@ -67,11 +78,17 @@ def _peers(base, folder, options):
 
 
 def _contenders(base, ours, theirs, prompts, new, said):
-  made = [Contender(f"jswarm {d} {new}", _ours(d, e, prompts, new, said), ours=new > 1)
-          for d, e in ours.items()]
-  return made + [optional(f"transformers {d} {new}",
-                          lambda d=d, g=g: _theirs(d, g, base, prompts, new, said))
-                 for d, g in theirs.items()]
+  made = [
+    Contender(f"jswarm {d} {new}", _ours(d, e, prompts, new, said), ours=new > 1)
+    for d, e in ours.items()
+  ]
+  return made + [
+    optional(
+      f"transformers {d} {new}",
+      lambda d=d, g=g: _theirs(d, g, base, prompts, new, said),
+    )
+    for d, g in theirs.items()
+  ]
 
 
 def _ours(dtype, experts, prompts, new, said):
@@ -80,8 +97,10 @@ def _ours(dtype, experts, prompts, new, said):
   def ask():
     replies = experts.ask(requests)
     said[f"jswarm {dtype} {new}"] = [reply.text for reply in replies]
-    return {"prompt_tokens": sum(r.prompt_tokens for r in replies),
-            "new_tokens": sum(r.new_tokens for r in replies)}
+    return {
+      "prompt_tokens": sum(r.prompt_tokens for r in replies),
+      "new_tokens": sum(r.new_tokens for r in replies),
+    }
 
   return ask
 
@@ -89,11 +108,11 @@ def _ours(dtype, experts, prompts, new, said):
 def _theirs(dtype, generate, base, prompts, new, said):
   if isinstance(generate, ImportError):
     raise generate
-  rows = text.encode(base.tokenizer, prompts)
+  rows = tokenizer.encode(base.tokenizer, prompts)
 
   def ask():
     out = generate(rows, new)
-    said[f"transformers {dtype} {new}"] = text.decode(base.tokenizer, out)
+    said[f"transformers {dtype} {new}"] = tokenizer.decode(base.tokenizer, out)
     return {"prompt_tokens": sum(map(len, rows)), "new_tokens": sum(map(len, out))}
 
   return ask
@@ -107,24 +126,50 @@ def _records(config, sizes, batch, a, b, timings, ceilings, said):
   whole = [get(who, sizes.new)._replace(name=who) for who in names]
   tail = [minus(x, y) if not x.missing else x for x, y in zip(whole, head)]
   width = roofline.BYTES[a]
-  costs = (roofline.prefill(config, width, batch, sizes.prompt),
-           roofline.decode(config, width, batch, sizes.prompt, sizes.new))
+  costs = (
+    roofline.prefill(config, width, batch, sizes.prompt),
+    roofline.decode(config, width, batch, sizes.prompt, sizes.new),
+  )
   rows = []
   for phase, pair, cost, count in zip(
-      ("prefill", "decode"), (head, tail), costs, ("prompt_tokens", "new_tokens")):
-    rows.append(_record(f"{batch} rows, {phase}", pair, count, {
-      "roofline": _fraction(cost, pair[0], a, ceilings),
-      "roofline of theirs": _fraction(cost, pair[1], a, ceilings) if a == b else None}))
+    ("prefill", "decode"), (head, tail), costs, ("prompt_tokens", "new_tokens")
+  ):
+    rows.append(
+      _record(
+        f"{batch} rows, {phase}",
+        pair,
+        count,
+        {
+          "roofline": _fraction(cost, pair[0], a, ceilings),
+          "roofline of theirs": _fraction(cost, pair[1], a, ceilings)
+          if a == b
+          else None,
+        },
+      )
+    )
   mine, other = (said.get(f"{who} {sizes.new}") for who in names)
-  agree = (sum(x == y for x, y in zip(mine, other)) / batch if other else None)
-  rows.append(_record(f"{batch} rows, whole", whole, "new_tokens",
-                      {"equal replies": agree, **_rates(whole)}))
+  agree = sum(x == y for x, y in zip(mine, other)) / batch if other else None
+  rows.append(
+    _record(
+      f"{batch} rows, whole",
+      whole,
+      "new_tokens",
+      {"equal replies": agree, **_rates(whole)},
+    )
+  )
   return rows
 
 
 def _record(case, pair, count, extra):
-  return compare("generate", case, *pair, unit=count.replace("_", " ")[:-1], count=count,
-                 same=("prompt_tokens", "new_tokens"), extra=extra)
+  return compare(
+    "generate",
+    case,
+    *pair,
+    unit=count.replace("_", " ")[:-1],
+    count=count,
+    same=("prompt_tokens", "new_tokens"),
+    extra=extra,
+  )
 
 
 def _fraction(cost, timing: Timing, dtype, ceilings):
@@ -134,11 +179,24 @@ def _fraction(cost, timing: Timing, dtype, ceilings):
 
 def _rates(whole):
   """New tokens a second, prefill included."""
-  return {f"tokens/s {t.name}": t.work["new_tokens"] / float(np.median(t.seconds))
-          for t in whole if t.seconds}
+  return {
+    f"tokens/s {t.name}": t.work["new_tokens"] / float(np.median(t.seconds))
+    for t in whole
+    if t.seconds
+  }
 
 
 def _ceiling_records(ceilings):
   values = {f"{dtype} GFLOP/s": x / 1e9 for dtype, x in ceilings.operations.items()}
-  return [Record(suite="generate", case="ceilings of the device", ours="", extra={
-    **values, "read GB/s": ceilings.read / 1e9, "copy GB/s": ceilings.copy / 1e9})]
+  return [
+    Record(
+      suite="generate",
+      case="ceilings of the device",
+      ours="",
+      extra={
+        **values,
+        "read GB/s": ceilings.read / 1e9,
+        "copy GB/s": ceilings.copy / 1e9,
+      },
+    )
+  ]

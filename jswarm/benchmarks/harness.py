@@ -115,8 +115,9 @@ class Record:
   note: str = ""
 
 
-def optional(name: str, build: Callable[[], Callable[[], Mapping[str, int]]]
-             ) -> Contender:
+def optional(
+  name: str, build: Callable[[], Callable[[], Mapping[str, int]]]
+) -> Contender:
   """A peer whose package may not be there; `build` imports it and gives its `run`."""
   try:
     return Contender(name, build())
@@ -124,8 +125,12 @@ def optional(name: str, build: Callable[[], Callable[[], Mapping[str, int]]]
     return Contender(name, None, missing=f"not installed ({error})")
 
 
-def interleave(contenders: Sequence[Contender], options: Options, label: str,
-               clock: Callable[[], float] = time.perf_counter) -> dict[str, Timing]:
+def interleave(
+  contenders: Sequence[Contender],
+  options: Options,
+  label: str,
+  clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Timing]:
   """Runs each once to warm up, then all in turn, round after round.
 
   A warm-up that alone took longer than `options.seconds` is the one round of its case:
@@ -143,11 +148,16 @@ def interleave(contenders: Sequence[Contender], options: Options, label: str,
         break
       for contender in able:
         _timed(contender, seconds, clock)
-  logging.info("%s: %d rounds in %.0f s.", label, len(seconds[able[0].name]),
-               clock() - began)
+  logging.info(
+    "%s: %d rounds in %.0f s.", label, len(seconds[able[0].name]), clock() - began
+  )
   _trace(able, options, label)
-  return {c.name: Timing(c.name, tuple(seconds.get(c.name, ())), work.get(c.name, {}),
-                         c.missing) for c in contenders}
+  return {
+    c.name: Timing(
+      c.name, tuple(seconds.get(c.name, ())), work.get(c.name, {}), c.missing
+    )
+    for c in contenders
+  }
 
 
 def _timed(contender, seconds, clock):
@@ -162,8 +172,9 @@ def _trace(contenders, options, label):
   ours = [c for c in contenders if c.ours]
   if not options.profile or not ours:
     return
-  folder = os.path.join(options.profile, "".join(
-    c if c.isalnum() else "_" for c in label))
+  folder = os.path.join(
+    options.profile, "".join(c if c.isalnum() else "_" for c in label)
+  )
   with jax.profiler.trace(folder, create_perfetto_trace=True):
     ours[0].run()
 
@@ -182,9 +193,18 @@ def spread(values: Sequence[float]) -> Spread | None:
   return Spread(median, low, high)
 
 
-def compare(suite: str, case: str, ours: Timing, theirs: Timing | None, *, unit: str,
-            count: str, same: Sequence[str] = (), extra: Mapping[str, Any] | None = None,
-            note: str = "") -> Record:
+def compare(
+  suite: str,
+  case: str,
+  ours: Timing,
+  theirs: Timing | None,
+  *,
+  unit: str,
+  count: str,
+  same: Sequence[str] = (),
+  extra: Mapping[str, Any] | None = None,
+  note: str = "",
+) -> Record:
   """The row of one contender beside another.
 
   Args:
@@ -195,8 +215,16 @@ def compare(suite: str, case: str, ours: Timing, theirs: Timing | None, *, unit:
     ValueError: the two did not do the same work.
   """
   mine = [1000 * s / ours.work[count] for s in ours.seconds]
-  row = Record(suite=suite, case=case, ours=ours.name, unit=unit, ours_ms=spread(mine),
-               rounds=len(mine), extra=dict(extra or {}), note=note)
+  row = Record(
+    suite=suite,
+    case=case,
+    ours=ours.name,
+    unit=unit,
+    ours_ms=spread(mine),
+    rounds=len(mine),
+    extra=dict(extra or {}),
+    note=note,
+  )
   if theirs is None:
     return row
   if theirs.missing:
@@ -205,21 +233,38 @@ def compare(suite: str, case: str, ours: Timing, theirs: Timing | None, *, unit:
   other = [1000 * s / theirs.work[count] for s in theirs.seconds]
   good = min(*mine, *other) > 0  # a difference of timings may be all noise
   return dataclasses.replace(
-    row, theirs=theirs.name, theirs_ms=spread(other),
+    row,
+    theirs=theirs.name,
+    theirs_ms=spread(other),
     ratio=float(np.median(other) / np.median(mine)) if good else None,
-    paired=spread([b / a for a, b in zip(mine, other)]) if good else None)
+    paired=spread([b / a for a, b in zip(mine, other)]) if good else None,
+  )
 
 
 def _check_same(case, ours, theirs, same):
-  wrong = {key: (ours.work[key], theirs.work[key]) for key in same
-           if ours.work[key] != theirs.work[key]}
+  wrong = {
+    key: (ours.work[key], theirs.work[key])
+    for key in same
+    if ours.work[key] != theirs.work[key]
+  }
   if wrong:
-    raise ValueError(f"{case}: {ours.name} and {theirs.name} did different work"
-                     f" {wrong}; a ratio of their times would mean nothing.")
+    raise ValueError(
+      f"{case}: {ours.name} and {theirs.name} did different work"
+      f" {wrong}; a ratio of their times would mean nothing."
+    )
 
 
-def compare_all(suite: str, case: str, timings: Mapping[str, Timing],
-                ours: Sequence[str], theirs: Sequence[str], **settings) -> list[Record]:
+def compare_all(
+  suite: str,
+  case: str,
+  timings: Mapping[str, Timing],
+  ours: Sequence[str],
+  theirs: Sequence[str],
+  **settings,
+) -> list[Record]:
   """Every one of ours beside every peer."""
-  return [compare(suite, case, timings[a], timings[b], **settings)
-          for a in ours for b in theirs]
+  return [
+    compare(suite, case, timings[a], timings[b], **settings)
+    for a in ours
+    for b in theirs
+  ]

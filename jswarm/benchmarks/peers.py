@@ -10,9 +10,9 @@ import os
 import jax
 import numpy as np
 
-from jswarm import hf
-from jswarm.architecture import DecoderConfig
-from jswarm.types import PyTree
+from jswarm.core.types import PyTree
+from jswarm.formats import peft_adapter
+from jswarm.model.architecture import DecoderConfig
 
 GenerateFn = Callable[..., list[list[int]]]
 
@@ -23,7 +23,8 @@ def transformers_model(folder: str, dtype: str):
   import transformers
 
   model = transformers.AutoModelForCausalLM.from_pretrained(
-    folder, dtype=getattr(torch, dtype))
+    folder, dtype=getattr(torch, dtype)
+  )
   return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -32,8 +33,9 @@ def transformers_generate(folder: str, dtype: str) -> GenerateFn:
   return _generate_fn(transformers_model(folder, dtype))
 
 
-def peft_generate(folder: str, dtype: str, config: DecoderConfig, particles: PyTree
-                  ) -> GenerateFn:
+def peft_generate(
+  folder: str, dtype: str, config: DecoderConfig, particles: PyTree
+) -> GenerateFn:
   """generate(rows, new tokens, experts): each row with the adapter of its expert.
 
   `particles` are adapters [E, ...]; they pass through files below `folder`.
@@ -43,16 +45,19 @@ def peft_generate(folder: str, dtype: str, config: DecoderConfig, particles: PyT
   places = []
   for i in range(len(jax.tree.leaves(particles)[0])):
     places.append(os.path.join(folder, f"adapter{i}"))
-    hf.save_adapter(places[-1], jax.tree.map(lambda x: np.asarray(x[i]), particles),
-                    folder, config)
+    peft_adapter.save_adapter(
+      places[-1], jax.tree.map(lambda x: np.asarray(x[i]), particles), folder, config
+    )
   options = {"autocast_adapter_dtype": False}  # else they stay in float32
   model = peft.PeftModel.from_pretrained(
-    transformers_model(folder, dtype), places[0], adapter_name="0", **options)
+    transformers_model(folder, dtype), places[0], adapter_name="0", **options
+  )
   for i, place in enumerate(places[1:], 1):
     model.load_adapter(place, adapter_name=str(i), **options)
   generate = _generate_fn(model.eval())
   return lambda rows, new, experts: generate(
-    rows, new, adapter_names=[str(e) for e in experts])
+    rows, new, adapter_names=[str(e) for e in experts]
+  )
 
 
 def _generate_fn(model) -> GenerateFn:
@@ -64,10 +69,16 @@ def _generate_fn(model) -> GenerateFn:
     ids, mask = _left_padded(rows)
     with torch.inference_mode():
       out = model.generate(
-        input_ids=torch.tensor(ids, device=device), use_cache=True, do_sample=False,
-        attention_mask=torch.tensor(mask, device=device), max_new_tokens=new,
-        min_new_tokens=new, pad_token_id=0, **options)
-    return out[:, ids.shape[1]:].tolist()
+        input_ids=torch.tensor(ids, device=device),
+        use_cache=True,
+        do_sample=False,
+        attention_mask=torch.tensor(mask, device=device),
+        max_new_tokens=new,
+        min_new_tokens=new,
+        pad_token_id=0,
+        **options,
+      )
+    return out[:, ids.shape[1] :].tolist()
 
   return generate
 
@@ -77,10 +88,10 @@ def _left_padded(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]
   width = max(map(len, rows))
   ids, mask = np.zeros((2, len(rows), width), np.int64)
   for b, row in enumerate(rows):
-    ids[b, width - len(row):], mask[b, width - len(row):] = row, 1
+    ids[b, width - len(row) :], mask[b, width - len(row) :] = row, 1
   return ids, mask
 
 
 def batches(indices: Sequence[int], most: int) -> list[list[int]]:
   """`indices` in order, at most so many at a time."""
-  return [list(indices[i:i + most]) for i in range(0, len(indices), most)]
+  return [list(indices[i : i + most]) for i in range(0, len(indices), most)]

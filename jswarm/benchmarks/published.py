@@ -10,14 +10,19 @@ import os
 import numpy as np
 import safetensors.numpy
 
-from jswarm import messages
+from jswarm.systems import waves
 
 BATCH = 10  # most examples that one model is given at a time
 AskFn = Callable[[int, list[str]], None]
 
 
-def walk(job: messages.Job, questions: Sequence[str], wording: messages.Wording,
-         said: Mapping[tuple[int, str], str], ask: AskFn) -> int:
+def walk(
+  job: waves.Job,
+  questions: Sequence[str],
+  wording: waves.Wording,
+  said: Mapping[tuple[int, str], str],
+  ask: AskFn,
+) -> int:
   """Executes one graph, one node after the other in topological order.
 
   Args:
@@ -34,26 +39,36 @@ def walk(job: messages.Job, questions: Sequence[str], wording: messages.Wording,
   replies: dict[int, list[str]] = {}
   for node in np.argsort(job.position).tolist():
     before = [replies[p] for p in np.flatnonzero(job.edges[:, node]).tolist()]
-    instruction = (wording.first if not before else
-                   wording.last if node == job.end else wording.middle)
-    prompts = [messages.compose(wording, instruction, [r[x] for r in before], "", q)
-               for x, q in enumerate(questions)]
+    instruction = (
+      wording.first
+      if not before
+      else wording.last
+      if node == job.end
+      else wording.middle
+    )
+    prompts = [
+      waves.compose(wording, instruction, [r[x] for r in before], "", q)
+      for x, q in enumerate(questions)
+    ]
     expert = job.assignment[node]
     for i in range(0, len(prompts), BATCH):
-      ask(expert, prompts[i:i + BATCH])
+      ask(expert, prompts[i : i + BATCH])
     replies[node] = [_recorded(said, expert, prompt) for prompt in prompts]
   return len(replies) * len(questions)
 
 
 def _recorded(said, expert, prompt):
   if (expert, prompt) not in said:
-    raise ValueError(f"expert {expert} was never asked {prompt[:80]!r}...: the two"
-                     " calling orders would not do the same work.")
+    raise ValueError(
+      f"expert {expert} was never asked {prompt[:80]!r}...: the two"
+      " calling orders would not do the same work."
+    )
   return said[expert, prompt]
 
 
-def move(folder: str, particle: str, coefficients: Sequence[float],
-         step_length: float) -> None:
+def move(
+  folder: str, particle: str, coefficients: Sequence[float], step_length: float
+) -> None:
   """One particle of a swarm moves; its files are written anew.
 
   Every term is a merge of adapter files that is saved, to be loaded by the next: own

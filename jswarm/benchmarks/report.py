@@ -9,14 +9,34 @@ import platform
 
 import jax
 
-from jswarm import metrics
 from jswarm.benchmarks.harness import Options, Record, Spread
+from jswarm.run import log
 
 PACKAGES = ("jax", "jaxlib", "flax", "torch", "transformers", "peft", "evosax")
-FLAGS = ("avx2", "fma", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_tile",
-         "asimd", "sve", "bf16")
-COLUMNS = ("case", "ours", "theirs", "unit", "ours, ms", "theirs, ms", "x (medians)",
-           "x (paired)", "rounds", "more")
+FLAGS = (
+  "avx2",
+  "fma",
+  "avx512f",
+  "avx512_bf16",
+  "avx512_vnni",
+  "amx_bf16",
+  "amx_tile",
+  "asimd",
+  "sve",
+  "bf16",
+)
+COLUMNS = (
+  "case",
+  "ours",
+  "theirs",
+  "unit",
+  "ours, ms",
+  "theirs, ms",
+  "x (medians)",
+  "x (paired)",
+  "rounds",
+  "more",
+)
 
 
 def machine() -> dict:
@@ -25,8 +45,9 @@ def machine() -> dict:
   flags = set((cpu.get("flags") or cpu.get("Features") or "").split())
   return {
     "cpu": cpu.get("model name") or platform.processor() or platform.machine(),
-    "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
-             else os.cpu_count(),
+    "cores": len(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity")
+    else os.cpu_count(),
     "flags": [flag for flag in FLAGS if flag in flags],
     "memory_gb": round(memory("MemTotal") / 1e9, 1),
     "devices": [device.device_kind for device in jax.devices()],
@@ -65,9 +86,17 @@ def write(folder: str, records: Sequence[Record], options: Options) -> str:
   text = f"{_describe(here)}\n\n{text}\n"
   path = pathlib.Path(folder)
   path.mkdir(parents=True, exist_ok=True)
-  metrics.write_json(path / "benchmark.json", metrics.clean({
-    "schema_version": 1, "machine": here, "options": dataclasses.asdict(options),
-    "records": [_plain(record) for record in records]}))
+  log.write_json(
+    path / "benchmark.json",
+    log.clean(
+      {
+        "schema_version": 1,
+        "machine": here,
+        "options": dataclasses.asdict(options),
+        "records": [_plain(record) for record in records],
+      }
+    ),
+  )
   (path / "benchmark.md").write_text(text, "utf-8")
   return text
 
@@ -82,11 +111,13 @@ def _plain(record):
 
 def _describe(here):
   packages = ", ".join(f"{k} {v}" for k, v in here["packages"].items() if v)
-  return (f"{here['cpu']}, {here['cores']} cores ({' '.join(here['flags'])}),"
-          f" {here['memory_gb']} GB, {', '.join(sorted(set(here['devices'])))};"
-          f" Python {here['python']}, {packages}.\n\n"
-          "Milliseconds a unit: median [quartiles]. x: how many times as fast ours is,"
-          " from the medians, and the median [quartiles] of the ratios of each round.")
+  return (
+    f"{here['cpu']}, {here['cores']} cores ({' '.join(here['flags'])}),"
+    f" {here['memory_gb']} GB, {', '.join(sorted(set(here['devices'])))};"
+    f" Python {here['python']}, {packages}.\n\n"
+    "Milliseconds a unit: median [quartiles]. x: how many times as fast ours is,"
+    " from the medians, and the median [quartiles] of the ratios of each round."
+  )
 
 
 def table(records: Sequence[Record]) -> str:
@@ -101,9 +132,18 @@ def table(records: Sequence[Record]) -> str:
 
 def _cells(record):
   more = [f"{k} {_number(v)}" for k, v in record.extra.items() if v is not None]
-  return [record.case, record.ours, record.theirs, record.unit, _shown(record.ours_ms),
-          _shown(record.theirs_ms), _number(record.ratio), _shown(record.paired),
-          str(record.rounds or ""), "; ".join([*more, record.note]).strip("; ")]
+  return [
+    record.case,
+    record.ours,
+    record.theirs,
+    record.unit,
+    _shown(record.ours_ms),
+    _shown(record.theirs_ms),
+    _number(record.ratio),
+    _shown(record.paired),
+    str(record.rounds or ""),
+    "; ".join([*more, record.note]).strip("; "),
+  ]
 
 
 def _shown(value):

@@ -5,7 +5,7 @@ sliding windows. P is the number of weights in the linear maps of all layers, b 
 bytes of a number.
 
   prefill  operations  B T (2 P) + 4 L H h B T (T + 1) / 2 + 2 B D V
-           bytes       b (P + D V) + 2 L K h b B T           (weights once, cache written)
+           bytes       b (P + D V) + 2 L K h b B T     (weights once, cache written)
   decode   operations  sum over c of B (2 P + 2 D V + 4 L H h c)
            bytes       sum over c of b (P + D V) + 2 L K h b B c  (weights, cache read)
 
@@ -20,7 +20,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jswarm.architecture import DecoderConfig, projection_shapes
+from jswarm.model.architecture import DecoderConfig, projection_shapes
 
 BYTES = {"float32": 4, "bfloat16": 2}
 _SIZES = (512, 1024, 2048, 4096, 8192)
@@ -51,19 +51,24 @@ def prefill(config: DecoderConfig, width: int, batch: int, prompt: int) -> Cost:
   """`width` is b, the bytes of a number."""
   head = config.width * config.vocab
   pairs = batch * prompt * (prompt + 1) / 2
-  operations = (2 * batch * prompt * linear_weights(config) + 2 * batch * head
-                + _pair_operations(config) * pairs)
+  operations = (
+    2 * batch * prompt * linear_weights(config)
+    + 2 * batch * head
+    + _pair_operations(config) * pairs
+  )
   moved = width * (linear_weights(config) + head)
   return Cost(operations, moved + _cache_bytes(config, width) * batch * prompt)
 
 
-def decode(config: DecoderConfig, width: int, batch: int, prompt: int,
-           new: int) -> Cost:
+def decode(
+  config: DecoderConfig, width: int, batch: int, prompt: int, new: int
+) -> Cost:
   """The `new - 1` steps after the prefill."""
   weights = linear_weights(config) + config.width * config.vocab
   contexts = sum(range(prompt + 1, prompt + new))
-  operations = (2 * batch * (new - 1) * weights
-                + _pair_operations(config) * batch * contexts)
+  operations = (
+    2 * batch * (new - 1) * weights + _pair_operations(config) * batch * contexts
+  )
   moved = width * weights * (new - 1)
   return Cost(operations, moved + _cache_bytes(config, width) * batch * contexts)
 
@@ -80,8 +85,10 @@ def _cache_bytes(config, width):
 
 def fraction(cost: Cost, seconds: float, dtype: str, ceilings: Ceilings) -> float:
   """The least possible time over the measured one."""
-  least = max(cost.operations / ceilings.operations[dtype],
-              cost.bytes / max(ceilings.read, ceilings.copy))
+  least = max(
+    cost.operations / ceilings.operations[dtype],
+    cost.bytes / max(ceilings.read, ceilings.copy),
+  )
   return least / seconds
 
 
@@ -93,8 +100,11 @@ def measure(dtypes: tuple[str, ...], small: bool = False) -> Ceilings:
   double = jax.jit(lambda x: x * 2)
   read = min(_best(lambda: total(x)), _best(lambda: product(matrix, vector)))
   copy = _best(lambda: double(x))
-  return Ceilings({dtype: _operations(dtype, small) for dtype in dtypes},
-                  x.nbytes / read, 2 * x.nbytes / copy)
+  return Ceilings(
+    {dtype: _operations(dtype, small) for dtype in dtypes},
+    x.nbytes / read,
+    2 * x.nbytes / copy,
+  )
 
 
 def _operations(dtype, small):
@@ -132,8 +142,9 @@ def _torch_product(dtype, size):
   import torch
 
   on_gpu = jax.default_backend() != "cpu"
-  ones = torch.ones((size, size), dtype=getattr(torch, dtype),
-                    device="cuda" if on_gpu else "cpu")
+  ones = torch.ones(
+    (size, size), dtype=getattr(torch, dtype), device="cuda" if on_gpu else "cpu"
+  )
   wait = torch.cuda.synchronize if on_gpu else lambda: None
   return lambda: (torch.matmul(ones, ones), wait())[1]
 

@@ -1,6 +1,6 @@
 """Suite `search`: a role-step and a weight-step against the published calling order.
 
-Ours is `swarm.iterate` behind the memo, after `swarm.start`: waves of all graphs, one
+Ours is `steps.iterate` behind the memo, after `steps.start`: waves of all graphs, one
 batch for all experts. The published order takes graph by graph, node by node, one model
 at a time, on our engine and on transformers. It reads the prompts of our run and its
 words are thrown away, replies never stop early: the work is the same, token by token.
@@ -16,14 +16,26 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jswarm import build, english_skills, messages, swarm, tasks, text
 from jswarm.benchmarks import peers, published, workload
-from jswarm.benchmarks.harness import (Contender, Options, Record, Timing, compare,
-                                       interleave, optional)
-from jswarm.default_config import get_config
-from jswarm.memo import Memo, Meter
-from jswarm.types import Experts, PyTree, Request
-from jswarm.utility import Evaluator
+from jswarm.benchmarks.harness import (
+  Contender,
+  Options,
+  Record,
+  Timing,
+  compare,
+  interleave,
+  optional,
+)
+from jswarm.core.types import Experts, PyTree, Request
+from jswarm.formats import tokenizer as tokenizer_lib
+from jswarm.swarm import steps
+from jswarm.systems import waves
+from jswarm.systems.evaluate import Evaluator
+from jswarm.systems.memo import Memo, Meter
+from jswarm.tasks import base as base_lib
+from jswarm.tasks.synthetic import stories
+from jswarm.wiring import config as config_lib
+from jswarm.wiring.defaults import get_config
 
 _MODEL = ", one model for all experts, loads not counted"
 PARTS = ("text", "prefill", "decode")
@@ -42,7 +54,7 @@ class _Phase(NamedTuple):
   """What a step asked: its weights, its graphs and every reply."""
 
   weights: tuple[PyTree, ...]
-  jobs: tuple[messages.Job, ...]
+  jobs: tuple[waves.Job, ...]
   said: dict[tuple[int, str], str]
 
 
@@ -78,16 +90,19 @@ class _Side(NamedTuple):
 
   base: workload.Base
   experts: Experts  # without the memo
-  task: tasks.Task
-  wording: messages.Wording
+  task: base_lib.Task
+  wording: waves.Wording
   meter: Meter
   recording: _Recording
   iterate: Any
 
 
 def _sizes(options):
-  return (_Sizes(3, 2, 2, 4, 1, ("q", "v")) if options.small
-          else _Sizes(10, 10, 16, 48, 2, workload.ALL_PROJECTIONS))
+  return (
+    _Sizes(3, 2, 2, 4, 1, ("q", "v"))
+    if options.small
+    else _Sizes(10, 10, 16, 48, 2, workload.ALL_PROJECTIONS)
+  )
 
 
 def run(options: Options) -> list[Record]:
@@ -96,52 +111,73 @@ def run(options: Options) -> list[Record]:
   sides = {dtype: _side(options, dtype, sizes) for dtype in options.dtypes}
   contenders = []
   for dtype, side in sides.items():
-    contenders += [Contender(f"jswarm {dtype}", side.iterate, ours=True),
-                   Contender(f"published order on our engine {dtype}",
-                             _on_engine(side, sizes))]
+    contenders += [
+      Contender(f"jswarm {dtype}", side.iterate, ours=True),
+      Contender(f"published order on our engine {dtype}", _on_engine(side, sizes)),
+    ]
   with tempfile.TemporaryDirectory() as folder:
     first = next(iter(sides.values()))
     workload.export(first.base, folder)
-    contenders += [optional(f"published order on transformers {dtype}", lambda d=dtype:
-                            _on_transformers(sides.get(d, first), sizes, folder, d))
-                   for dtype in options.theirs]
+    contenders += [
+      optional(
+        f"published order on transformers {dtype}",
+        lambda d=dtype: _on_transformers(sides.get(d, first), sizes, folder, d),
+      )
+      for dtype in options.theirs
+    ]
   timings = interleave(contenders, options, "search")
   return _records(sides, timings, sizes)
 
 
 def _side(options, dtype, sizes):
   base = workload.load(options.model, dtype, options.small)
-  particles = workload.adapters(base.config, sizes.experts, sizes.rank,
-                                sizes.projections)
+  particles = workload.adapters(
+    base.config, sizes.experts, sizes.rank, sizes.projections
+  )
   experts = workload.serve(workload.lora_pool(base, particles), {})
-  config = build.resolve(build.override(get_config(), {
-    "search.mode": "as_published", "search.graphs": sizes.graphs,
-    "search.assignments": sizes.graphs, "task.name": "gsm8k",
-    "task.limit": sizes.limit, "task.dev_size": options.dev, "task.test_size": 1}))
+  config = config_lib.resolve(
+    config_lib.override(
+      get_config(),
+      {
+        "search.mode": "as_published",
+        "search.graphs": sizes.graphs,
+        "search.assignments": sizes.graphs,
+        "task.name": "gsm8k",
+        "task.limit": sizes.limit,
+        "task.dev_size": options.dev,
+        "task.test_size": 1,
+      },
+    )
+  )
   task = _task(config, options)
   meter = Meter()
   memo = Memo(experts, meter, time.perf_counter)
-  recording = _Recording(task, memo.experts, build.wording(config))
-  iterate = _iterate(options.seed, memo, meter, recording, task.dev,
-                     build.swarm_settings(config))
-  return _Side(base, experts, task, build.wording(config), meter, recording, iterate)
+  recording = _Recording(task, memo.experts, config_lib.wording(config))
+  iterate = _iterate(
+    options.seed, memo, meter, recording, task.dev, config_lib.swarm_settings(config)
+  )
+  return _Side(
+    base, experts, task, config_lib.wording(config), meter, recording, iterate
+  )
 
 
 def _task(config, options):
   """GSM8K from its published file, else sums in stories of our own."""
   if options.data and pathlib.Path(options.data).is_file():
-    return build.task(build.override(config, {"task.path": options.data}))
-  records = {split: english_skills.questions(split, count, options.seed, ("arithmetic",))
-             for split, count in (("dev", options.dev), ("test", 1))}
-  return build.task(config, records)
+    return config_lib.task(config_lib.override(config, {"task.path": options.data}))
+  records = {
+    split: stories.questions(split, count, options.seed, ("arithmetic",))
+    for split, count in (("dev", options.dev), ("test", 1))
+  }
+  return config_lib.task(config, records)
 
 
 def _iterate(seed, memo, meter, recording, examples, settings):
   """A function that does iteration 1, each time from the same start."""
   key = jax.random.key(seed)
-  problem = swarm.Problem(recording.experts, recording, examples)
-  state, _ = swarm.start(key, problem, settings)
-  memo.forget(swarm.role_weights(state, settings))
+  problem = steps.Problem(recording.experts, recording, examples)
+  state, _ = steps.start(key, problem, settings)
+  memo.forget(steps.role_weights(state, settings))
   replies = memo.state()
 
   def iterate():
@@ -149,7 +185,7 @@ def _iterate(seed, memo, meter, recording, examples, settings):
     recording.phases.clear()
     meter.spent.update(dict.fromkeys(meter.spent, 0))
     meter.seconds = 0.0
-    swarm.iterate(key, state, problem, settings)
+    steps.iterate(key, state, problem, settings)
     return {"calls": meter.spent["calls"]}
 
   return iterate
@@ -161,15 +197,18 @@ def _walk(side: _Side, sizes: _Sizes, install, ask) -> int:
   calls = 0
   for phase in side.recording.phases:
     install(phase.weights)
-    calls += sum(published.walk(job, questions, side.wording, phase.said, ask)
-                 for job in phase.jobs[:sizes.subset])
+    calls += sum(
+      published.walk(job, questions, side.wording, phase.said, ask)
+      for job in phase.jobs[: sizes.subset]
+    )
   return calls
 
 
 def _on_engine(side, sizes):
   def ask(expert: int, prompts: Sequence[str]):
-    side.experts.ask([Request(expert, p, side.task.limit, side.task.chat)
-                      for p in prompts])
+    side.experts.ask(
+      [Request(expert, p, side.task.limit, side.task.chat) for p in prompts]
+    )
 
   return lambda: {"calls": _walk(side, sizes, side.experts.install, ask)}
 
@@ -180,11 +219,11 @@ def _on_transformers(side, sizes, folder, dtype):
 
   def ask(expert: int, prompts: Sequence[str]):
     del expert  # the base stands for each: the values of weights do not change the time
-    rows = text.encode(tokenizer, prompts, side.task.chat)
+    rows = tokenizer_lib.encode(tokenizer, prompts, side.task.chat)
     out = generate(rows, side.task.limit)
     if any(len(row) != side.task.limit for row in out):
       raise ValueError("transformers stopped before the limit: the work is not equal.")
-    text.decode(tokenizer, out)
+    tokenizer_lib.decode(tokenizer, out)
 
   return lambda: {"calls": _walk(side, sizes, lambda weights: None, ask)}
 
@@ -199,9 +238,18 @@ def _records(sides, timings, sizes):
     for other in others:
       if "engine" in other and not other.endswith(dtype):
         continue
-      rows.append(compare("search", f"role-step and weight-step, {dtype}", mine,
-                          timings[other], unit="nominal call", count="calls",
-                          extra=extra, note=note + ("" if "engine" in other else _MODEL)))
+      rows.append(
+        compare(
+          "search",
+          f"role-step and weight-step, {dtype}",
+          mine,
+          timings[other],
+          unit="nominal call",
+          count="calls",
+          extra=extra,
+          note=note + ("" if "engine" in other else _MODEL),
+        )
+      )
       extra = {}
   return rows
 
@@ -214,11 +262,15 @@ def _facts(side: _Side, timing: Timing) -> dict[str, Any]:
   spent, typical = side.meter.spent, float(np.median(timing.seconds))
   parts = {part: counts[f"{part}_seconds"] for part in PARTS}
   parts["rest"] = seconds - sum(parts.values())
-  return {"nominal calls": spent["calls"], "calls made": spent["made"],
-          "share made": spent["made"] / spent["calls"],
-          "prompt tokens": spent["prompt_tokens"], "new tokens": spent["new_tokens"],
-          "prefill padding": counts["prefill_padding"],
-          "idle decode slots": 1 - spent["new_tokens"] / max(1, counts["decode_slots"]),
-          "new tokens/s": spent["new_tokens"] / typical,
-          "all tokens/s": (spent["prompt_tokens"] + spent["new_tokens"]) / typical,
-          **{f"time in {name}": value / seconds for name, value in parts.items()}}
+  return {
+    "nominal calls": spent["calls"],
+    "calls made": spent["made"],
+    "share made": spent["made"] / spent["calls"],
+    "prompt tokens": spent["prompt_tokens"],
+    "new tokens": spent["new_tokens"],
+    "prefill padding": counts["prefill_padding"],
+    "idle decode slots": 1 - spent["new_tokens"] / max(1, counts["decode_slots"]),
+    "new tokens/s": spent["new_tokens"] / typical,
+    "all tokens/s": (spent["prompt_tokens"] + spent["new_tokens"]) / typical,
+    **{f"time in {name}": value / seconds for name, value in parts.items()},
+  }

@@ -7,6 +7,16 @@ from jswarm.tasks.load import load_task
 from jswarm.tasks.published import TASKS
 
 __all__ = [
-    "DataError", "Example", "FollowUp", "Judge", "KINDS", "PARSERS", "TASKS", "Task",
-    "UtilityError", "custom_utility", "imported", "load_task",
+  "KINDS",
+  "PARSERS",
+  "TASKS",
+  "DataError",
+  "Example",
+  "FollowUp",
+  "Judge",
+  "Task",
+  "UtilityError",
+  "custom_utility",
+  "imported",
+  "load_task",
 ]

@@ -27,8 +27,10 @@ def custom_utility(fn: CustomFn | str) -> ScoreFn:
   if isinstance(fn, str):
     fn = imported(fn)
   if not callable(fn):
-    raise ValueError(f"utility is {fn!r}; allowed are a function (examples, replies)"
-                     " -> scores and a string \"pkg.module:function\".")
+    raise ValueError(
+      f"utility is {fn!r}; allowed are a function (examples, replies)"
+      ' -> scores and a string "pkg.module:function".'
+    )
   return functools.partial(_score, fn)
 
 
@@ -40,35 +42,45 @@ def name_of(fn: CustomFn | str) -> str:
   return f"{kind.__module__}:{kind.__qualname__}"
 
 
-def _score(fn: CustomFn, examples: Sequence[Example],
-           replies: Sequence[str]) -> np.ndarray:
+def _score(
+  fn: CustomFn, examples: Sequence[Example], replies: Sequence[str]
+) -> np.ndarray:
   records = [_record(example) for example in examples]
   try:
     scores = fn(records, list(replies))
   except Exception as error:
-    raise UtilityError(f"the utility {name_of(fn)} raised {type(error).__name__}:"
-                       f" {error}") from error
+    raise UtilityError(
+      f"the utility {name_of(fn)} raised {type(error).__name__}: {error}"
+    ) from error
   return _checked(scores, examples, name_of(fn))
 
 
 def _record(example: Example) -> dict[str, Any]:
-  known = {"id": example.id, "question": example.question, "answer": example.answer,
-           "choices": example.choices, "where": example.where}
+  known = {
+    "id": example.id,
+    "question": example.question,
+    "answer": example.answer,
+    "choices": example.choices,
+    "where": example.where,
+  }
   return {**known, **example.record}
 
 
 def _checked(scores: Any, examples: Sequence[Example], name: str) -> np.ndarray:
   """float64 [X], or a `UtilityError` that names what was found."""
-  allowed = (f"allowed is a list or array of {len(examples)} finite numbers, one an"
-             " example, in their order.")
+  allowed = (
+    f"allowed is a list or array of {len(examples)} finite numbers, one an"
+    " example, in their order."
+  )
   if scores is None or isinstance(scores, (str, bytes, dict, set)):
     found = "nothing (None)" if scores is None else f"a {type(scores).__name__}"
     raise UtilityError(f"the utility {name} gave {found}; {allowed}")
   try:
     items = list(scores)
   except TypeError as error:
-    raise UtilityError(f"the utility {name} gave a single {type(scores).__name__};"
-                       f" {allowed}") from error
+    raise UtilityError(
+      f"the utility {name} gave a single {type(scores).__name__}; {allowed}"
+    ) from error
   if len(items) != len(examples):
     raise UtilityError(f"the utility {name} gave {len(items)} scores; {allowed}")
   values = [_number(item) for item in items]
@@ -76,9 +88,10 @@ def _checked(scores: Any, examples: Sequence[Example], name: str) -> np.ndarray:
   if bad:
     first = examples[bad[0]]
     raise UtilityError(
-        f"the utility {name} gave {len(bad)} of {len(items)} scores that are not"
-        f" finite numbers, the first {items[bad[0]]!r} for {first.where} (id"
-        f" {first.id}); {allowed}")
+      f"the utility {name} gave {len(bad)} of {len(items)} scores that are not"
+      f" finite numbers, the first {items[bad[0]]!r} for {first.where} (id"
+      f" {first.id}); {allowed}"
+    )
   return np.array(values, np.float64)
 
 
@@ -100,23 +113,28 @@ def imported(spec: str, what: str = "utility") -> Callable:
   """
   module_name, colon, function = spec.partition(":")
   if not (module_name and colon and function):
-    raise ValueError(f"{what} is {spec!r}; allowed is \"pkg.module:function\".")
+    raise ValueError(f'{what} is {spec!r}; allowed is "pkg.module:function".')
   try:
     module = importlib.import_module(module_name)
   except ModuleNotFoundError as error:
     missing = error.name or module_name
-    whose = ("there is no such module; check the spelling and that its folder is on"
-             " PYTHONPATH" if module_name.startswith(missing)
-             else f"which {module_name} imports; install it")
+    whose = (
+      "there is no such module; check the spelling and that its folder is on PYTHONPATH"
+      if module_name.startswith(missing)
+      else f"which {module_name} imports; install it"
+    )
     raise ValueError(f"{what} {spec!r}: no module {missing!r}, {whose}.") from error
   except Exception as error:
-    raise ValueError(f"{what} {spec!r}: importing {module_name} raised"
-                     f" {type(error).__name__}: {error}") from error
-  fn = functools.reduce(lambda at, part: getattr(at, part, None),
-                        function.split("."), module)
+    raise ValueError(
+      f"{what} {spec!r}: importing {module_name} raised {type(error).__name__}: {error}"
+    ) from error
+  fn = functools.reduce(
+    lambda at, part: getattr(at, part, None), function.split("."), module
+  )
   if not callable(fn):
     near = difflib.get_close_matches(function, dir(module), 3)
     hint = f"; did you mean {', '.join(near)}?" if near else "."
-    raise ValueError(f"{what} {spec!r}: {module_name} has no function"
-                     f" {function!r}{hint}")
+    raise ValueError(
+      f"{what} {spec!r}: {module_name} has no function {function!r}{hint}"
+    )
   return fn

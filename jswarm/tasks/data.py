@@ -36,14 +36,18 @@ def raise_if(problems: Sequence[str], name: str) -> None:
   """Raises `DataError` with all problems, the first twenty of them in words."""
   if problems:
     more = len(problems) - _MOST_SHOWN
-    lines = [f"{len(problems)} problem{'s' * (len(problems) > 1)} in the data of"
-             f" task {name!r}:", *problems[:_MOST_SHOWN],
-             *([f"... and {more} more."] if more > 0 else [])]
+    lines = [
+      f"{len(problems)} problem{'s' * (len(problems) > 1)} in the data of"
+      f" task {name!r}:",
+      *problems[:_MOST_SHOWN],
+      *([f"... and {more} more."] if more > 0 else []),
+    ]
     raise DataError("\n  ".join(lines), tuple(problems))
 
 
-def examples(found: Iterable[Found], split: str, needs: Needs,
-             problems: list[str]) -> tuple[Example, ...]:
+def examples(
+  found: Iterable[Found], split: str, needs: Needs, problems: list[str]
+) -> tuple[Example, ...]:
   """Examples of the records that are right; what is wrong goes to `problems`."""
   made = (_example(f, f"{split}-{k}", needs, problems) for k, f in enumerate(found))
   return tuple(example for example in made if example)
@@ -62,31 +66,48 @@ def check_repeats(split: Sequence[Example], name: str, problems: list[str]) -> N
     first = ids.setdefault(example.id, example)
     same = contents.setdefault(content(example), example)
     if first is not example and content(first) == content(example):
-      problems.append(f"{example.where}: id {example.id!r} and its content repeat"
-                      f" {first.where}; allowed is each record once; drop one.")
+      problems.append(
+        f"{example.where}: id {example.id!r} and its content repeat"
+        f" {first.where}; allowed is each record once; drop one."
+      )
     elif first is not example:
       reused.append((first, example))
     elif same is not example:
       repeated.append((same, example))
-  for pairs, what in ((reused, "reuse the id of a different record"),
-                      (repeated, "repeat a question under another id")):
+  for pairs, what in (
+    (reused, "reuse the id of a different record"),
+    (repeated, "repeat a question under another id"),
+  ):
     if pairs:
-      logging.warning("%d records of %s %s, the first at %s and %s.", len(pairs), name,
-                      what, pairs[0][0].where, pairs[0][1].where)
+      logging.warning(
+        "%d records of %s %s, the first at %s and %s.",
+        len(pairs),
+        name,
+        what,
+        pairs[0][0].where,
+        pairs[0][1].where,
+      )
 
 
-def check_overlap(dev: Sequence[Example], test: Sequence[Example], allowed: bool,
-                  problems: list[str]) -> None:
+def check_overlap(
+  dev: Sequence[Example], test: Sequence[Example], allowed: bool, problems: list[str]
+) -> None:
   """A question of dev (with its choices and context) must not be in test."""
   places = {content(example): example.where for example in reversed(dev)}
   shared = [e for e in test if content(e) in places]
   if shared and allowed:
-    logging.warning("%d test examples are in dev too, the first at %s and %s.",
-                    len(shared), places[content(shared[0])], shared[0].where)
+    logging.warning(
+      "%d test examples are in dev too, the first at %s and %s.",
+      len(shared),
+      places[content(shared[0])],
+      shared[0].where,
+    )
     return
   problems += [
-      f"{e.where}: asks the same as {places[content(e)]} of dev; allowed is a question"
-      " in one split only; drop one of them, or set allow_overlap." for e in shared]
+    f"{e.where}: asks the same as {places[content(e)]} of dev; allowed is a question"
+    " in one split only; drop one of them, or set allow_overlap."
+    for e in shared
+  ]
 
 
 def content(example: Example) -> tuple:
@@ -102,8 +123,12 @@ def digest(split: Iterable[Example], *, records: bool) -> str:
     fields = [e.id, e.question, e.answer, e.choices, e.chunks]
     fields += [dict(e.record)] if records else []
     # Objects without a JSON form count by their type: their repr may be an address.
-    sha.update(json.dumps(fields, default=lambda o: type(o).__name__,
-                          skipkeys=True).encode("utf-8", "surrogatepass") + b"\n")
+    sha.update(
+      json.dumps(fields, default=lambda o: type(o).__name__, skipkeys=True).encode(
+        "utf-8", "surrogatepass"
+      )
+      + b"\n"
+    )
   return sha.hexdigest()
 
 
@@ -111,12 +136,15 @@ def _folded(text: str) -> str:
   return " ".join(text.casefold().split())
 
 
-def _example(found: Found, default_id: str, needs: Needs,
-             problems: list[str]) -> Example | None:
+def _example(
+  found: Found, default_id: str, needs: Needs, problems: list[str]
+) -> Example | None:
   record, where = found
   if not isinstance(record, Mapping):
-    problems.append(f"{where}: is a {type(record).__name__}; allowed is an object with"
-                    " fields; correct the record.")
+    problems.append(
+      f"{where}: is a {type(record).__name__}; allowed is an object with"
+      " fields; correct the record."
+    )
     return None
   before = len(problems)
   question = _question(record, where, problems)
@@ -127,8 +155,14 @@ def _example(found: Found, default_id: str, needs: Needs,
     return None
   own = record.get("id")
   return Example(
-      id=default_id if own is None else str(own), question=question, answer=answer,
-      choices=choices, chunks=chunks, record=record, where=where)
+    id=default_id if own is None else str(own),
+    question=question,
+    answer=answer,
+    choices=choices,
+    chunks=chunks,
+    record=record,
+    where=where,
+  )
 
 
 def _first(record: Mapping, *names: str) -> Any:
@@ -146,13 +180,20 @@ def _question(record: Mapping, where: str, problems: list[str]) -> str:
     return value
   found = "missing" if value is None else _shown(value)
   fields = ", ".join(map(str, list(record)[:8])) or "none"
-  problems.append(f"{where}: question is {found} (fields: {fields}); allowed is text"
-                  f" under \"question\" or \"input\"; {_CHANGE}")
+  problems.append(
+    f"{where}: question is {found} (fields: {fields}); allowed is text"
+    f' under "question" or "input"; {_CHANGE}'
+  )
   return ""
 
 
-def _answer(record: Mapping, where: str, needs: Needs, choices: dict[str, str] | None,
-            problems: list[str]) -> str | tuple[str, ...]:
+def _answer(
+  record: Mapping,
+  where: str,
+  needs: Needs,
+  choices: dict[str, str] | None,
+  problems: list[str],
+) -> str | tuple[str, ...]:
   value = _first(record, "answer", "output")
   if value is None and not needs.answer:
     return ""
@@ -165,8 +206,10 @@ def _answer(record: Mapping, where: str, needs: Needs, choices: dict[str, str] |
   if not needs.answer:
     return ""  # of a shape that only the user's own utility understands
   found = "missing" if value is None else _shown(value)
-  problems.append(f"{where}: answer is {found}; allowed is text, a number, or a list"
-                  f" of them, under \"answer\" or \"output\"; {_CHANGE}")
+  problems.append(
+    f"{where}: answer is {found}; allowed is text, a number, or a list"
+    f' of them, under "answer" or "output"; {_CHANGE}'
+  )
   return ""
 
 
@@ -180,8 +223,9 @@ def _text(value: Any) -> str:
   return text if text.strip() else ""
 
 
-def _option(text: str, value: Any, where: str, choices: dict[str, str] | None,
-            problems: list[str]) -> str:
+def _option(
+  text: str, value: Any, where: str, choices: dict[str, str] | None, problems: list[str]
+) -> str:
   """The label of the gold option, from its label or its whole text."""
   if choices is None:
     return ""  # the choices are the problem, and named already
@@ -191,13 +235,16 @@ def _option(text: str, value: Any, where: str, choices: dict[str, str] | None,
   if len(same) == 1:
     return same[0]
   found = "missing" if value is None else _shown(value)
-  problems.append(f"{where}: answer is {found}; allowed is one of the choices, by its"
-                  f" label ({', '.join(choices)}) or its text; correct it.")
+  problems.append(
+    f"{where}: answer is {found}; allowed is one of the choices, by its"
+    f" label ({', '.join(choices)}) or its text; correct it."
+  )
   return ""
 
 
-def _choices(record: Mapping, where: str, needs: Needs,
-             problems: list[str]) -> dict[str, str] | None:
+def _choices(
+  record: Mapping, where: str, needs: Needs, problems: list[str]
+) -> dict[str, str] | None:
   value = record.get("choices")
   if value is None and not needs.options:
     return None
@@ -210,19 +257,25 @@ def _choices(record: Mapping, where: str, needs: Needs,
   if not needs.answer:
     return None  # of a shape that only the user's own utility understands
   found = "missing" if value is None else _shown(value)
-  problems.append(f"{where}: choices is {found}; allowed is two or more labels, each"
-                  " with text, as {\"A\": \"...\", \"B\": \"...\"} or a list; correct"
-                  " it or drop the record.")
+  problems.append(
+    f"{where}: choices is {found}; allowed is two or more labels, each"
+    ' with text, as {"A": "...", "B": "..."} or a list; correct'
+    " it or drop the record."
+  )
   return None
 
 
-def _chunks(record: Mapping, where: str, needs: Needs,
-            problems: list[str]) -> tuple[str, ...] | None:
+def _chunks(
+  record: Mapping, where: str, needs: Needs, problems: list[str]
+) -> tuple[str, ...] | None:
   value = record.get("context_chunks")
   if value is None and not needs.chunks:
     return None
-  fine = (isinstance(value, (list, tuple)) and all(isinstance(c, str) for c in value)
-          and len(value) >= max(1, needs.chunks))
+  fine = (
+    isinstance(value, (list, tuple))
+    and all(isinstance(c, str) for c in value)
+    and len(value) >= max(1, needs.chunks)
+  )
   if fine:
     return tuple(value)
   if isinstance(value, (list, tuple)):
@@ -230,7 +283,9 @@ def _chunks(record: Mapping, where: str, needs: Needs,
     found = f"a list of {len(value)} ({', '.join(kinds) or 'nothing'})"
   else:
     found = "missing" if value is None else f"a {type(value).__name__}"
-  problems.append(f"{where}: context_chunks is {found}; allowed is a list of at least"
-                  f" {max(1, needs.chunks)} texts, one a node; correct it or drop the"
-                  " record.")
+  problems.append(
+    f"{where}: context_chunks is {found}; allowed is a list of at least"
+    f" {max(1, needs.chunks)} texts, one a node; correct it or drop the"
+    " record."
+  )
   return None

@@ -12,9 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jswarm.tasks import options
-from jswarm.tasks import parse
-from jswarm.tasks import prompts
+from jswarm.tasks import options, parse, prompts
 from jswarm.tasks.base import Example, FollowUp, Judge, ScoreFn
 
 PARSERS = ("strict", "as_published")
@@ -40,18 +38,33 @@ class Kind(NamedTuple):
   alone: bool = True
 
 
-def each(one: Callable[[Example, str], float], examples: Sequence[Example],
-         replies: Sequence[str]) -> np.ndarray:
+def each(
+  one: Callable[[Example, str], float],
+  examples: Sequence[Example],
+  replies: Sequence[str],
+) -> np.ndarray:
   """float64 [X]: `one(example, reply)` each; a reply of None is NaN."""
   if len(examples) != len(replies):
-    raise ValueError(f"{len(replies)} replies for {len(examples)} examples; there"
-                     " must be one for each.")
-  return np.array([math.nan if reply is None else float(one(example, reply))
-                   for example, reply in zip(examples, replies)], np.float64)
+    raise ValueError(
+      f"{len(replies)} replies for {len(examples)} examples; there"
+      " must be one for each."
+    )
+  return np.array(
+    [
+      math.nan if reply is None else float(one(example, reply))
+      for example, reply in zip(examples, replies)
+    ],
+    np.float64,
+  )
 
 
-def reliability(pick, says_true, examples: Sequence[Example], replies: Sequence[str],
-                checks: Sequence[str]) -> np.ndarray:
+def reliability(
+  pick,
+  says_true,
+  examples: Sequence[Example],
+  replies: Sequence[str],
+  checks: Sequence[str],
+) -> np.ndarray:
   """float64 [X]: answered and right 1, answered and wrong -1, abstained 0.
 
   Its mean is the effective reliability. A system answers where its self-check says
@@ -62,8 +75,9 @@ def reliability(pick, says_true, examples: Sequence[Example], replies: Sequence[
   return stands * (2 * right - 1) + 0.0  # + 0.0: no negative zeros
 
 
-def self_check(pick, ask: Callable[[Example], str], published: bool, example: Example,
-               reply: str) -> str:
+def self_check(
+  pick, ask: Callable[[Example], str], published: bool, example: Example, reply: str
+) -> str:
   """The question again, with the proposed answer: is it true?
 
   As published the bare letter is shown, "Z" if none could be read. Strict: the
@@ -85,16 +99,19 @@ def follow_up(parser: str, ask: Callable[[Example], str]) -> FollowUp:
   pick = _PICK[parser]
   says_true = parse.says_true_as_published if published else parse.says_true
   return FollowUp(
-      prompt=functools.partial(self_check, pick, ask, published), limit=CHECK_LIMIT,
-      score=functools.partial(reliability, pick, says_true))
+    prompt=functools.partial(self_check, pick, ask, published),
+    limit=CHECK_LIMIT,
+    score=functools.partial(reliability, pick, says_true),
+  )
 
 
 def judge(parser: str, template: str | None, limit: int | None) -> Judge:
   """A judge with the default wording and limit, or the user's own."""
   return Judge(
-      prompt=functools.partial(
-          prompts.judge_prompt, template=template or prompts.JUDGE),
-      limit=JUDGE_LIMIT if limit is None else limit, parse=_RATE[parser])
+    prompt=functools.partial(prompts.judge_prompt, template=template or prompts.JUDGE),
+    limit=JUDGE_LIMIT if limit is None else limit,
+    parse=_RATE[parser],
+  )
 
 
 def _picked(pick, example: Example, reply: str) -> float:
@@ -113,8 +130,11 @@ def _best(match, example: Example, reply: str) -> float:
 
 
 def _exact_score(parser: str, tail_words: int | None) -> ScoreFn:
-  match = parse.exact if parser == "strict" else functools.partial(
-      parse.exact_as_published, tail_words=tail_words)
+  match = (
+    parse.exact
+    if parser == "strict"
+    else functools.partial(parse.exact_as_published, tail_words=tail_words)
+  )
   return functools.partial(each, functools.partial(_best, match))
 
 
@@ -137,18 +157,26 @@ _PICK = {"strict": options.choose, "as_published": options.choose_as_published}
 _RATE = {"strict": parse.rating, "as_published": parse.rating_as_published}
 
 KINDS = {
-    "multiple_choice": Kind(
-        prompts.choice_prompt, _choice_score, (0.0, 1.0), 50, False, True),
-    "exact_match": Kind(
-        prompts.plain_prompt, _exact_score, (0.0, 1.0), 100, True, False),
-    "token_f1": Kind(
-        prompts.plain_prompt, _f1_score, (0.0, 1.0), 100, True, False, ("strict",)),
-    "abstain": Kind(
-        prompts.choice_prompt, _choice_score, (-1.0, 1.0), 100, False, True),
-    # A verdict may name no rating; a utility may look at the split as a whole.
-    "judge": Kind(
-        prompts.plain_prompt, _judge_score, (1.0, 10.0), 200, True, False, alone=False),
-    "custom": Kind(
-        prompts.free_prompt, None, (-math.inf, math.inf), 200, True, False,
-        ("strict",), alone=False),
+  "multiple_choice": Kind(
+    prompts.choice_prompt, _choice_score, (0.0, 1.0), 50, False, True
+  ),
+  "exact_match": Kind(prompts.plain_prompt, _exact_score, (0.0, 1.0), 100, True, False),
+  "token_f1": Kind(
+    prompts.plain_prompt, _f1_score, (0.0, 1.0), 100, True, False, ("strict",)
+  ),
+  "abstain": Kind(prompts.choice_prompt, _choice_score, (-1.0, 1.0), 100, False, True),
+  # A verdict may name no rating; a utility may look at the split as a whole.
+  "judge": Kind(
+    prompts.plain_prompt, _judge_score, (1.0, 10.0), 200, True, False, alone=False
+  ),
+  "custom": Kind(
+    prompts.free_prompt,
+    None,
+    (-math.inf, math.inf),
+    200,
+    True,
+    False,
+    ("strict",),
+    alone=False,
+  ),
 }

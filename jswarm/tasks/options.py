@@ -14,27 +14,34 @@ _AGAIN = re.compile(r"(?<=\S)\s{1,4}Question:")
 # What may stand between a cue and a label: "**(B", '"B', "$\boxed{\text{B".
 _WRAP = r"[\s\"'*_`(\[{$]{0,6}(?:\\text\{)?"
 _CUES = (
-    r"\b(?:answer|option|choice)\s{1,3}(?:is|was|would be|should be|must be)\b:?",
-    r"\banswer[*_]{0,2}\s{0,3}[:=]",
-    r"\bfinal\s{1,3}answer\b",
-    r"\\boxed(?=\{)",
-    r"\b(?:choose|chose|pick|picked|select|selected)\b",
+  r"\b(?:answer|option|choice)\s{1,3}(?:is|was|would be|should be|must be)\b:?",
+  r"\banswer[*_]{0,2}\s{0,3}[:=]",
+  r"\bfinal\s{1,3}answer\b",
+  r"\\boxed(?=\{)",
+  r"\b(?:choose|chose|pick|picked|select|selected)\b",
 )
-_CUE = (rf"(?:{'|'.join(_CUES)})(?:\s{{1,3}}the)?"
-        r"(?:\s{1,3}(?:option|choice|answer|letter))?")
+_CUE = (
+  rf"(?:{'|'.join(_CUES)})(?:\s{{1,3}}the)?"
+  r"(?:\s{1,3}(?:option|choice|answer|letter))?"
+)
 _WORDS = ("A", "I")  # labels that are words too
 _EDGE = r"(?![\w'’]|-\w)"  # a label ends here, so "I'm" and "B-52" hold none
 _CLOSED = r"(?=\s{0,3}(?:$|[.,;:!)\]}\"'*`]))"
-_CORRECT = (r"\s{1,3}(?:is|would be)\s{1,3}(?:definitely\s|clearly\s)?(?:the\s{1,3})?"
-            r"(?:correct|right|best|true)\b")
+_CORRECT = (
+  r"\s{1,3}(?:is|would be)\s{1,3}(?:definitely\s|clearly\s)?(?:the\s{1,3})?"
+  r"(?:correct|right|best|true)\b"
+)
 # "A man" and "I think" are words; "A is right" and "I because" are labels.
 _WORD_AFTER = re.compile(r"\s{1,3}(?!(?:is|because|since|and|or)\b)\w")
 _LOWER_AFTER = re.compile(
-    r"\s{1,3}(?!(?:is|was|because|since|and|or|as|which|but|not|due|given|for|in|with"
-    r"|by|the|this|it)\b)[a-z]")
+  r"\s{1,3}(?!(?:is|was|because|since|and|or|as|which|but|not|due|given|for|in|with"
+  r"|by|the|this|it)\b)[a-z]"
+)
 _REJECTED = re.compile(
-    r"[\"'*`)\]]{0,3}\s{1,3}(?:isn['’]t|(?:is|was|are|cannot be|can['’]t be)\s{1,3}"
-    r"(?:also\s|clearly\s)?(?:not|never|wrong|incorrect|false|out)\b)", re.I)
+  r"[\"'*`)\]]{0,3}\s{1,3}(?:isn['’]t|(?:is|was|are|cannot be|can['’]t be)\s{1,3}"
+  r"(?:also\s|clearly\s)?(?:not|never|wrong|incorrect|false|out)\b)",
+  re.I,
+)
 _REFUSED = re.compile(r"(?:\bnot|\bnever|\bneither|\bnor|n['’]t)[\s\"'(*]{1,4}$", re.I)
 
 
@@ -51,7 +58,7 @@ class _Patterns(NamedTuple):
 def first_part(reply: str) -> str:
   """The reply up to a further "Question:" that a base model asks itself."""
   again = _AGAIN.search(reply)
-  return reply[:again.start()] if again else reply
+  return reply[: again.start()] if again else reply
 
 
 def choose(reply: str, choices: Mapping[str, str]) -> str | None:
@@ -78,8 +85,11 @@ def choose(reply: str, choices: Mapping[str, str]) -> str | None:
     return _label(opening, labels)
   if marked := _found(patterns.marked, text):
     return _label(marked[-1], labels)
-  alone = [m for m in _found(patterns.alone, text)
-           if m[1] not in _WORDS or not _WORD_AFTER.match(text, m.end())]
+  alone = [
+    m
+    for m in _found(patterns.alone, text)
+    if m[1] not in _WORDS or not _WORD_AFTER.match(text, m.end())
+  ]
   return _label(alone[0], labels) if alone else _only_text(text, choices)
 
 
@@ -102,13 +112,17 @@ def _patterns(labels: tuple[str, ...]) -> _Patterns:
   lower = f"(?i:{upper})" if folds else upper
   words = [k for k in labels if not k.isdigit()]  # "1" alone is a number
   return _Patterns(
-      re.compile(rf"(?i:{_CUE}){_WRAP}(?:({upper}){_EDGE}|({lower}){_CLOSED})"),
-      re.compile(rf"(?<![\w'’-])({upper})[\"'*`)]{{0,3}}(?i:{_CORRECT})"),
-      re.compile(rf"\W{{0,6}}({lower})(?:\s*$|[.:)\]*](?!\d)|\n"
-                 r"|,?\s{1,3}(?:because|since)\b)"),
-      re.compile(rf"(?<![\w'’\-(.])(?:\(({upper})\)|({upper})(?:[:)\]]|\.(?!\d)))"),
-      re.compile(rf"(?<![\w'’-])({_either(words)}){_EDGE}") if words
-      else re.compile(r"(?!)()"))
+    re.compile(rf"(?i:{_CUE}){_WRAP}(?:({upper}){_EDGE}|({lower}){_CLOSED})"),
+    re.compile(rf"(?<![\w'’-])({upper})[\"'*`)]{{0,3}}(?i:{_CORRECT})"),
+    re.compile(
+      rf"\W{{0,6}}({lower})(?:\s*$|[.:)\]*](?!\d)|\n"
+      r"|,?\s{1,3}(?:because|since)\b)"
+    ),
+    re.compile(rf"(?<![\w'’\-(.])(?:\(({upper})\)|({upper})(?:[:)\]]|\.(?!\d)))"),
+    re.compile(rf"(?<![\w'’-])({_either(words)}){_EDGE}")
+    if words
+    else re.compile(r"(?!)()"),
+  )
 
 
 def _either(labels: Iterable[str]) -> str:
@@ -117,16 +131,20 @@ def _either(labels: Iterable[str]) -> str:
 
 
 def _found(pattern: re.Pattern, text: str) -> list[re.Match]:
-  return [m for m in pattern.finditer(text)
-          if not _denied(m, text) and not _article(m, text)]
+  return [
+    m for m in pattern.finditer(text) if not _denied(m, text) and not _article(m, text)
+  ]
 
 
 def _denied(match: re.Match, text: str) -> bool:
   at = match.lastindex
-  before = text[max(0, match.start() - 12):match.start()]
-  just = text[max(0, match.start(at) - 12):match.start(at)]
-  return bool(_REJECTED.match(text, match.end(at)) or _REFUSED.search(just)
-              or _REFUSED.search(before))
+  before = text[max(0, match.start() - 12) : match.start()]
+  just = text[max(0, match.start(at) - 12) : match.start(at)]
+  return bool(
+    _REJECTED.match(text, match.end(at))
+    or _REFUSED.search(just)
+    or _REFUSED.search(before)
+  )
 
 
 def _article(match: re.Match, text: str) -> bool:
@@ -148,12 +166,15 @@ def _without_list(text: str, labels: tuple[str, ...]) -> str:
   shortest = min(3, len(labels))
   for first in range(len(marked)):
     run = 0
-    while (run < len(labels) and first + run < len(marked)
-           and marked[first + run][marked[first + run].lastindex] == labels[run]):
+    while (
+      run < len(labels)
+      and first + run < len(marked)
+      and marked[first + run][marked[first + run].lastindex] == labels[run]
+    ):
       run += 1
     if run >= shortest:
-      for m in marked[first:first + run]:
-        text = text[:m.start()] + " " * (m.end() - m.start()) + text[m.end():]
+      for m in marked[first : first + run]:
+        text = text[: m.start()] + " " * (m.end() - m.start()) + text[m.end() :]
   return text
 
 
@@ -180,8 +201,11 @@ def _only_text(text: str, choices: Mapping[str, str]) -> str | None:
   either = _either(texts)
   # "0" is not named by "0.5" or "-0", nor "yes" by "yes-man".
   whole = rf"(?<![\w−-])(?<![0-9][.,]){either}(?!\w|[.,][0-9]|-\w)"
-  named = {m[0] for m in re.finditer(whole, spoken)
-           if not _REFUSED.search(spoken[max(0, m.start() - 12):m.start()])}
+  named = {
+    m[0]
+    for m in re.finditer(whole, spoken)
+    if not _REFUSED.search(spoken[max(0, m.start() - 12) : m.start()])
+  }
   if len(named) != 1:
     return None
   labels = owners[named.pop()]

@@ -14,27 +14,35 @@ import string
 from jswarm.tasks.options import first_part
 
 _CUE = re.compile(
-    r"(?:\banswer(?:\s{1,3}to\b[^.\n]{0,60}?)?\s{1,3}(?:is|are|was|would be)\b|"
-    r"\banswer[*_]{0,2}\s{0,3}[:=]|####|\\boxed(?=\{))[:*_\s]{0,4}", re.I)
+  r"(?:\banswer(?:\s{1,3}to\b[^.\n]{0,60}?)?\s{1,3}(?:is|are|was|would be)\b|"
+  r"\banswer[*_]{0,2}\s{0,3}[:=]|####|\\boxed(?=\{))[:*_\s]{0,4}",
+  re.I,
+)
 _SENTENCE = re.compile(r"[.!?](?=\s|$)|\n|\b(?:because|since)\b", re.I)
 _DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3}){1,12}(?![0-9])|[0-9]{1,40}(?![0-9]))"
 # A sign only where it cannot be a minus or a dash: "16-9" and "5 - 9" hold a 9.
 _NUMBER = re.compile(
-    r"(?<![\w.])(?:(?<![)\]])(?P<sign>[-−]))?(?:[$€£]\s?(?P<minus>[-−])?)?"
-    r"(?=\.?[0-9])(?P<whole>" + _DIGITS + r")?(?P<part>\.[0-9]{1,40}(?![0-9]))?"
-    r"(?P<power>[eE][-+]?[0-9]{1,2}(?![0-9]))?"
-    r"(?:/(?P<below>[1-9][0-9]{0,14})(?![0-9/]|\.[0-9]))?")
+  r"(?<![\w.])(?:(?<![)\]])(?P<sign>[-−]))?(?:[$€£]\s?(?P<minus>[-−])?)?"
+  r"(?=\.?[0-9])(?P<whole>" + _DIGITS + r")?(?P<part>\.[0-9]{1,40}(?![0-9]))?"
+  r"(?P<power>[eE][-+]?[0-9]{1,2}(?![0-9]))?"
+  r"(?:/(?P<below>[1-9][0-9]{0,14})(?![0-9/]|\.[0-9]))?"
+)
 _POLAR = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
 _RATING = re.compile(
-    r"\b(?:rating|score)\b[\s*_\"']{0,4}(?:\([^)\n]{0,30}\)\s{0,3})?"
-    r"(?:is|of|as|:|=)?[\s*_\"':(\[]{0,6}(?P<n>[0-9]{1,3})"
-    r"(?!\w|[.,][0-9]|\s{0,2}(?:-|–|to\b)\s{0,2}[0-9])"
-    r"(?!\s{0,2}/\s{0,2}(?!10(?!\.?[0-9]))[0-9])", re.I)
+  r"\b(?:rating|score)\b[\s*_\"']{0,4}(?:\([^)\n]{0,30}\)\s{0,3})?"
+  r"(?:is|of|as|:|=)?[\s*_\"':(\[]{0,6}(?P<n>[0-9]{1,3})"
+  r"(?!\w|[.,][0-9]|\s{0,2}(?:-|–|to\b)\s{0,2}[0-9])"
+  r"(?!\s{0,2}/\s{0,2}(?!10(?!\.?[0-9]))[0-9])",
+  re.I,
+)
 _OUT_OF_TEN = re.compile(
-    r"(?<![\w.,/-])(?P<n>[0-9]{1,3})\s{0,2}(?:/|out\s{1,2}of)\s{0,2}10"
-    r"(?![\w/]|\.[0-9])", re.I)
+  r"(?<![\w.,/-])(?P<n>[0-9]{1,3})\s{0,2}(?:/|out\s{1,2}of)\s{0,2}10"
+  r"(?![\w/]|\.[0-9])",
+  re.I,
+)
 _TRUTH = re.compile(
-    r"(?P<no>\b(?:not|never)\s{1,3}|n['’]t\s{1,3})?\b(true|false)\b", re.I)
+  r"(?P<no>\b(?:not|never)\s{1,3}|n['’]t\s{1,3})?\b(true|false)\b", re.I
+)
 
 
 def exact(gold: str, reply: str) -> bool:
@@ -71,14 +79,14 @@ def exact_as_published(gold: str, reply: str, tail_words: int | None = None) -> 
 def number(text: str) -> Fraction | None:
   """The value of a text that is nothing but a number, else None."""
   found = _NUMBER.match(text.strip())
-  rest = text.strip()[found.end():].strip() if found else ""
+  rest = text.strip()[found.end() :].strip() if found else ""
   return _value(found) if found and rest in ("", ".", "%", "%.") else None
 
 
 def last_number(text: str) -> Fraction | None:
   """The last number of the answering sentence; of the text if that has none."""
   cues = list(_CUE.finditer(text))
-  after = text[cues[-1].end():] if cues else text
+  after = text[cues[-1].end() :] if cues else text
   sentence = _SENTENCE.split(after, maxsplit=1)[0] if cues else after
   for part in (sentence, after, text):
     values = [v for v in map(_value, _NUMBER.finditer(part)) if v is not None]
@@ -104,9 +112,11 @@ def rating(verdict: str) -> float:
   a verdict that is nothing but the number. 7.5, 0 and 11 are not ratings.
   """
   alone = re.fullmatch(r"[\s*_\"'(\[]{0,6}([0-9]{1,3})[\s*_\"')\].]{0,6}", verdict)
-  for numbers in ([m["n"] for m in _RATING.finditer(verdict)],
-                  [m["n"] for m in _OUT_OF_TEN.finditer(verdict)],
-                  [alone[1]] if alone else []):
+  for numbers in (
+    [m["n"] for m in _RATING.finditer(verdict)],
+    [m["n"] for m in _OUT_OF_TEN.finditer(verdict)],
+    [alone[1]] if alone else [],
+  ):
     allowed = [int(n) for n in numbers if 1 <= int(n) <= 10]
     if allowed:
       return float(allowed[-1])
@@ -152,7 +162,7 @@ def _value(found: re.Match) -> Fraction | None:
 def _answer(text: str) -> str:
   """The line after the last cue; the whole text if there is none."""
   cues = list(_CUE.finditer(text))
-  line = text[cues[-1].end():].strip().split("\n")[0] if cues else ""
+  line = text[cues[-1].end() :].strip().split("\n")[0] if cues else ""
   return line or text
 
 

@@ -8,12 +8,16 @@ from jswarm.tasks.base import Example
 
 CHOOSE = "Choose the option that answers the question best."
 CUE = "The answer is"
-SELF_CHECK = ("{prompt}\nProposed answer: {reply}\nIs this proposed answer correct?"
-              " Reply with one word, true or false.")
-JUDGE = ("Compare a response with the correct answer and say how well they agree: 1"
-         " is no agreement, 10 is complete agreement. Begin with \"Rating: N/10\", N a"
-         " whole number from 1 to 10, then give your reason.\n\nCorrect answer:"
-         " {answer}\n\nResponse: {reply}")
+SELF_CHECK = (
+  "{prompt}\nProposed answer: {reply}\nIs this proposed answer correct?"
+  " Reply with one word, true or false."
+)
+JUDGE = (
+  "Compare a response with the correct answer and say how well they agree: 1"
+  ' is no agreement, 10 is complete agreement. Begin with "Rating: N/10", N a'
+  " whole number from 1 to 10, then give your reason.\n\nCorrect answer:"
+  " {answer}\n\nResponse: {reply}"
+)
 
 
 def choice_prompt(example: Example, *, in_context: str = "", request: str = "") -> str:

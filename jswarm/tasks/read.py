@@ -43,8 +43,10 @@ def read_file(path: str | os.PathLike, problems: list[str]) -> Tables:
     with open(name, "rb") as file:
       raw = file.read()
   except OSError as error:
-    problems.append(f"{name}: cannot be read ({error.strerror}); allowed is a JSON or"
-                    " JSONL file; correct the path.")
+    problems.append(
+      f"{name}: cannot be read ({error.strerror}); allowed is a JSON or"
+      " JSONL file; correct the path."
+    )
     return Tables({})
   if name.endswith((".jsonl", ".ndjson")):
     return Tables({"": _lines(raw, name, problems)})
@@ -56,9 +58,11 @@ def from_objects(records: Any, problems: list[str]) -> Tables:
   if isinstance(records, Mapping):
     return _tables(records, "records", {}, problems)
   if isinstance(records, (str, bytes)) or not isinstance(records, Iterable):
-    problems.append(f"records: is a {type(records).__name__}; allowed is a list of"
-                    " records, or {\"dev\": list, \"test\": list}; a file goes into"
-                    " path.")
+    problems.append(
+      f"records: is a {type(records).__name__}; allowed is a list of"
+      ' records, or {"dev": list, "test": list}; a file goes into'
+      " path."
+    )
     return Tables({})
   return Tables({"": _named(records, "records", "", ())})
 
@@ -72,8 +76,10 @@ def _lines(raw: bytes, name: str, problems: list[str]) -> list[Found]:
     try:
       rows.append(Found(json.loads(text), f"{name}:{line}"))
     except (ValueError, RecursionError) as error:
-      problems.append(f"{name}:{line}: is not JSON ({_reason(error)}); allowed is one"
-                      " record a line; correct the line.")
+      problems.append(
+        f"{name}:{line}: is not JSON ({_reason(error)}); allowed is one"
+        " record a line; correct the line."
+      )
   return rows
 
 
@@ -85,9 +91,11 @@ def _json(raw: bytes, name: str, problems: list[str]) -> Tables:
     value = json.loads(text)
   except (ValueError, RecursionError) as error:
     line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-    problems.append(f"{name}{line}: is not JSON ({_reason(error)}); allowed is one JSON"
-                    " value; correct it, or name the file .jsonl if it has one record"
-                    " a line.")
+    problems.append(
+      f"{name}{line}: is not JSON ({_reason(error)}); allowed is one JSON"
+      " value; correct it, or name the file .jsonl if it has one record"
+      " a line."
+    )
     return Tables({})
   offsets = _offsets(text)
   if isinstance(value, list):
@@ -96,35 +104,43 @@ def _json(raw: bytes, name: str, problems: list[str]) -> Tables:
   return _tables(value, name, lines, problems)
 
 
-def _tables(value: Any, name: str, lines: Mapping[str, list[int]],
-            problems: list[str]) -> Tables:
+def _tables(
+  value: Any, name: str, lines: Mapping[str, list[int]], problems: list[str]
+) -> Tables:
   """Tables of an object with splits."""
   if not isinstance(value, Mapping) or not any(split in value for split in SPLITS):
     found = f"a {type(value).__name__}"
     if isinstance(value, Mapping):
       keys = ", ".join(map(repr, list(value)[:8]))
       found = f"an object with the keys {keys or 'none'}"
-    problems.append(f"{name}: holds {found}; allowed is a list of records, or an"
-                    " object with the lists \"dev\" and \"test\"; change the file.")
+    problems.append(
+      f"{name}: holds {found}; allowed is a list of records, or an"
+      ' object with the lists "dev" and "test"; change the file.'
+    )
     return Tables({})
   rows = {}
   for key in (key for key in SPLITS if key in value):
     records = value[key]
     if isinstance(records, (str, bytes, Mapping)) or not isinstance(records, Iterable):
-      problems.append(f"{name} {key}: is a {type(records).__name__}; allowed is a list"
-                      " of records; change the file.")
+      problems.append(
+        f"{name} {key}: is a {type(records).__name__}; allowed is a list"
+        " of records; change the file."
+      )
     else:
       rows.setdefault(SPLITS[key], _named(records, name, key, lines.get(key, ())))
   in_context = value.get("icl_prompt") or ""
   if not isinstance(in_context, str):
-    problems.append(f"{name} icl_prompt: is a {type(in_context).__name__}; allowed is"
-                    " text; correct it.")
+    problems.append(
+      f"{name} icl_prompt: is a {type(in_context).__name__}; allowed is"
+      " text; correct it."
+    )
     in_context = ""
   return Tables(rows, in_context)
 
 
-def _named(records: Iterable, name: str, split: str,
-           lines: Iterable[int]) -> list[Found]:
+def _named(
+  records: Iterable, name: str, split: str, lines: Iterable[int]
+) -> list[Found]:
   """Records with "name:line" where every record has its own line, else an index."""
   records, lines = list(records), list(lines)
   if lines and len(set(lines)) == len(lines) == len(records):
@@ -139,8 +155,10 @@ def _decoded(raw: bytes, name: str, line: int, problems: list[str]) -> str | Non
     return raw.decode("utf-8")
   except UnicodeDecodeError as error:
     line += raw.count(b"\n", 0, error.start)
-    problems.append(f"{name}:{line}: byte 0x{raw[error.start]:02x} is not UTF-8;"
-                    " allowed is UTF-8 text; save the file as UTF-8.")
+    problems.append(
+      f"{name}:{line}: byte 0x{raw[error.start]:02x} is not UTF-8;"
+      " allowed is UTF-8 text; save the file as UTF-8."
+    )
     return None
 
 
@@ -158,7 +176,7 @@ def _offsets(text: str) -> dict[str, list[int]]:
   offsets = {}
   decode = json.JSONDecoder().raw_decode
   at = _SKIP.match(text, at + 1).end() if text[at] == "{" else len(text)
-  while text[at:at + 1] == '"':
+  while text[at : at + 1] == '"':
     key, at = decode(text, at)
     at = _SKIP.match(text, _SKIP.match(text, at).end() + 1).end()  # past the colon
     if text[at] == "[":

@@ -1,0 +1,352 @@
+"""Keeps the lanes full: prompts of one base, many experts -> new tokens.
+
+    prompts -> packs -> prefill, admit -> decode until lanes are free -> next prompts
+
+Two kinds of programs: a prefill of a pack of T tokens, a decode of B lanes with C + M
+slots; T, B, C and M come from short lists. A device that runs out of memory is given
+half the lanes and half the pack from then on, and no prompt is lost.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+import time
+
+from absl import logging
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jswarm.distributed import devices
+from jswarm.engine import adapter_forms, packing, programs, schedule
+from jswarm.engine.counters import Statistics
+from jswarm.engine.packing import Prompt
+from jswarm.engine.schedule import Desk
+from jswarm.model import lanes as lanes_lib
+from jswarm.model import speculate
+from jswarm.model.architecture import DecoderConfig
+from jswarm.model.attention import SPAN_BLOCK, TOKEN_BLOCK
+from jswarm.model.decoder import is_unstacked, make_decoder
+from jswarm.model.sampling import Sampling
+
+_LEAST_SLOTS, _LEAST_RING = 128, 8
+_FEW = 8  # lanes of a tail, in which several tokens a step cost little more than one
+
+
+class Server:
+  """One base on its desks."""
+
+  def __init__(
+    self,
+    config: DecoderConfig,
+    desks: devices.Desks,
+    stops: Sequence[int],
+    sampling: Sampling,
+    *,
+    rows: int,
+    pack_tokens: int,
+    statistics: Statistics,
+    leaps: bool = False,
+  ):
+    self._whole, self._desks, self._sampling = config, desks, sampling
+    self._decoder = make_decoder(config)
+    if desks.tensor > 1:
+      self._decoder = make_decoder(
+        devices.tensor_config(config, desks.tensor), axis=devices.TENSOR
+      )
+    self._rows, self._pack = rows, pack_tokens
+    self._opened, self._packed = 0, 0  # lanes and largest pack of the latest stream
+    self._stops = desks.share(jnp.asarray(stops, jnp.int32))
+    self._statistics, self._leaps = statistics, leaps
+    self._programs: dict[tuple, Callable] = {}
+
+  def serve(
+    self, weights: adapter_forms.Weights, feed: Iterable[Sequence[Prompt]], limit: int
+  ) -> dict[int, list[int]]:
+    """New tokens by prompt index; more prompts than lanes are served in turn.
+
+    Args:
+      weights: what all of them run on.
+      feed: prompts in portions, asked for as lanes become free: a portion may be
+        made while the one before is served.
+      limit: at least that of every prompt.
+    """
+    said: dict[int, list[int]] = {}
+    feed = _Feed(feed)
+    while more := _unsaid(feed.taken, said) or feed.take(1):  # unsaid: memory ran out
+      *long, short = schedule.by_length(more)
+      try:
+        for prompts in long:
+          self._stream(weights, prompts, _Feed(()), limit, said)
+        self._stream(weights, short, feed, limit, said)
+      except jax.errors.JaxRuntimeError as error:
+        self._halve(error)
+    self._statistics.rows += len(feed.taken)
+    return said
+
+  def _halve(self, error):
+    """Plans with half of what was open, or gives up where nothing is left to halve."""
+    rows = max(1, self._opened // 2)
+    pack = max(SPAN_BLOCK, self._packed // 2) if self._packed else self._pack
+    if "RESOURCE_EXHAUSTED" not in str(error) or (
+      self._opened <= 1 and pack >= min(self._pack, self._packed)
+    ):
+      raise error
+    self._rows, self._pack = min(self._rows, rows), min(self._pack, pack)
+    self._statistics.halved += 1
+    logging.warning(
+      "Out of device memory: from now on %d rows and packs of %d tokens.",
+      self._rows,
+      self._pack,
+    )
+
+  def _stream(self, weights, prompts, feed, limit, said):
+    # The lanes stay as many as they are opened, so all of them need a prompt.
+    prompts = prompts + feed.take(self._rows * self._desks.count - len(prompts))
+    desks = [
+      Desk(mine) for mine in schedule.deal(prompts, self._desks.count, weights.desks)
+    ]
+    if self._leaps:  # leaps leave holes, see `speculate.decode`
+      limit = 2 * limit + speculate.DRAFT + 1
+    ring = _LEAST_RING if limit <= _LEAST_RING else -(-limit // 16) * 16
+    slots = packing.size_of(max(len(p.tokens) for p in prompts), _LEAST_SLOTS)
+    lanes = self._open(weights, desks, slots, ring)
+    while any(desk.left or desk.held for desk in desks):
+      lanes = self._more(desks, feed, weights, lanes)
+      lanes = self._fill(weights, desks, lanes)
+      lanes = self._decode(weights, desks, lanes, feed.ended)
+      self._harvest(desks, lanes, said)
+      if feed.ended:
+        lanes = self._shrink(weights, desks, lanes)
+
+  def _more(self, desks, feed, weights, lanes):
+    """Takes portions when fewer wait than there are lanes, until that many do."""
+    count, left = len(desks[0].holder), [desk.left for desk in desks]
+    if min(left) >= count:
+      return lanes
+    # One at least, but not all for a desk whose expert has no more prompts.
+    portion = feed.take(max(1, count * len(desks) - sum(left)))
+    if not portion:
+      return lanes
+    for desk, mine in zip(desks, schedule.deal(portion, len(desks), weights.desks)):
+      desk.add(mine)
+    ring = lanes.said.shape[-1]
+    held = lanes.cache.positions.shape[-1] - ring
+    wanted = packing.size_of(max(len(p.tokens) for p in portion), _LEAST_SLOTS)
+    if wanted <= held:
+      return lanes
+    self._statistics.programs.add(("grow", count, held, wanted, ring))
+    return self._program("grow", weights, lanes, wanted)(lanes)
+
+  def _open(self, weights, desks, slots, ring):
+    count = schedule.lanes_for(desks, self._rows, self._sizes(weights))
+    self._opened, self._packed = count, 0
+    for desk in desks:
+      desk.open(count, schedule.lane_block(count))
+    params = weights.params
+    make = lambda: lanes_lib.empty(
+      self._whole, count, slots, ring, params["embed"].dtype, is_unstacked(params)
+    )
+    if self._desks.single:
+      return make()
+    blank = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(make))
+    blank = blank.replace(
+      said=blank.said - 1,
+      cache=blank.cache.replace(
+        positions=blank.cache.positions - 1, end=np.int32(slots)
+      ),
+    )
+    return self._desks.split([blank] * len(desks), self._lane_specs(blank))
+
+  def _lane_specs(self, lanes):
+    return devices.lane_specs(lanes) if self._desks.tensor > 1 else None
+
+  def _fill(self, weights, desks, lanes):
+    """Seats what waits and computes its prompts, pack by pack."""
+    began = time.perf_counter()
+    seated = [desk.seat() for desk in desks]
+    prefix = packing.shared_prefix([p for seats in seated for _, p in seats])
+    packs = [
+      packing.packs(seats, self._pack, prefix, weights.apart) for seats in seated
+    ]
+    for turn in range(max(map(len, packs))):
+      each = [p[turn] if turn < len(p) else None for p in packs]
+      lanes = self._prefill(weights, desks, each, lanes, prefix)
+    jax.block_until_ready(lanes.token)
+    self._statistics.prefill_seconds += time.perf_counter() - began
+    return lanes
+
+  def _prefill(self, weights, desks, each, lanes, prefix):
+    size = max(len(pack.tokens) for pack, _ in filter(None, each))
+    self._packed = max(self._packed, size)
+    longest = max(int(pack.length.max()) for pack, _ in filter(None, each))
+    reach = size  # on CPU every block finds its own, so that packs share a program
+    if self._desks.platform != "cpu":
+      reach = packing.size_of(longest, SPAN_BLOCK)
+    lane_count = len(desks[0].holder)
+    most = max(len(pack.begin) for pack, _ in filter(None, each))
+    rows = [packing.row(entry, size, most, lane_count) for entry in each]
+    for row in rows:
+      computed = int((row["positions"] >= 0).sum())
+      self._statistics.prefill_tokens += computed
+      self._statistics.prefill_slots += size
+      self._statistics.shared_tokens += int(row["length"].sum()) - computed
+    owners = [row.pop("owners") for row in rows]
+    if weights.apart and all(np.ptp(o) == 0 for o in owners):
+      owners = [o[:1] for o in owners]  # one expert each: one large product
+    call = self._program("prefill", weights, lanes, reach, prefix)
+    key = ("prefill", size, most, reach, prefix, len(owners[0]) == 1)
+    # In one piece, it depends on the lanes that its prompts go to.
+    shape = () if self._desks.one_by_one else _shape(desks, lanes)
+    self._statistics.programs.add(key + shape)
+    lanes = call(
+      weights.params,
+      weights.adapters,
+      self._stops,
+      lanes,
+      self._desks.split(self._mixture(weights, owners, TOKEN_BLOCK)),
+      self._desks.split(rows),
+    )
+    if not self._statistics.first_token:
+      jax.block_until_ready(lanes.token)
+      self._statistics.first_token = time.time()
+    return lanes
+
+  def _decode(self, weights, desks, lanes, ended):
+    began = time.perf_counter()
+    count = len(desks[0].holder)
+    following = max(self._smaller(weights, desks), default=0) if ended else 0
+    fewest = schedule.fewest(desks, count, following, ended)
+    owners = [desk.owners for desk in desks]
+    few = count <= _FEW and not any(desk.left for desk in desks)
+    kind = "leap" if self._leaps and few else "decode"
+    self._statistics.programs.add((kind, *_shape(desks, lanes)))
+    call = self._program(kind, weights, lanes)
+    before = self._desks.fetch(lanes.steps)
+    lanes = call(
+      weights.params,
+      weights.adapters,
+      self._stops,
+      lanes,
+      self._desks.split(self._mixture(weights, owners, desks[0].block)),
+      self._desks.split([np.int32(f) for f in fewest]),
+    )
+    steps = [int(a - b) for a, b in zip(self._desks.fetch(lanes.steps), before)]
+    self._statistics.decode_steps += max(steps)
+    self._statistics.decode_slots += sum(steps) * count
+    self._statistics.decode_seconds += time.perf_counter() - began
+    return lanes
+
+  def _harvest(self, desks, lanes, said):
+    active, tokens = (self._desks.fetch(x) for x in (lanes.active, lanes.said))
+    self._statistics.gathered_bytes += lanes.active.nbytes + lanes.said.nbytes
+    for desk, going, words in zip(desks, active, tokens):
+      for lane in desk.held:
+        if not going[lane]:
+          row = words[lane]
+          said[desk.holder[lane].index] = row[row >= 0].tolist()
+          self._statistics.new_tokens += len(said[desk.holder[lane].index])
+          desk.holder[lane] = None
+
+  def _sizes(self, weights):
+    fine = self._desks.platform == "cpu" and adapter_forms.large(self._own(weights))
+    return schedule.FINE_LANES if fine else schedule.LANES
+
+  def _smaller(self, weights, desks):
+    """Fewer lanes that may do once nothing waits, the fewest first."""
+    if any(desk.left for desk in desks):
+      return []
+    return [n for n in self._sizes(weights) if n < len(desks[0].holder)]
+
+  def _shrink(self, weights, desks, lanes):
+    """Fewer lanes for the last replies."""
+    if not any(desk.held for desk in desks):
+      return lanes
+    size = next(
+      (n for n in self._smaller(weights, desks) if all(desk.fits(n) for desk in desks)),
+      0,
+    )
+    if not size:
+      return lanes
+    self._statistics.programs.add(("take", size, *_shape(desks, lanes)))
+    moves = [desk.shrink(size) for desk in desks]
+    return self._program("take", weights, lanes)(lanes, self._desks.split(moves))
+
+  def _mixture(self, weights, owners, block):
+    """What tells a desk's rows their experts: owners of blocks, or mix a row."""
+    if weights.mix is None:
+      return [np.asarray(o, np.int32) for o in owners]
+    return [np.repeat(weights.mix[o], block, axis=0) for o in owners]
+
+  def _program(self, kind, weights, lanes, *facts):
+    """The function `kind`, spread over the desks; jit keeps its shapes apart."""
+    key = (kind, bool(weights.desks), type(weights.adapters), *facts)
+    if key not in self._programs:
+      self._programs[key] = self._spread(kind, weights, lanes, *facts)
+    return self._programs[key]
+
+  def _spread(self, kind, weights, lanes, *facts):
+    eager, whole = self._desks.one_by_one, jax.sharding.PartitionSpec()
+    specs = self._lane_specs(self._one(lanes))
+    run = programs.function(kind, self._decoder, self._sampling, *facts)
+    if kind in ("grow", "take"):
+      return self._desks.each(
+        run, 0, compiled=not eager, specs=(specs, whole), out=specs
+      )
+    split = self._desks.tensor > 1
+    inside = (
+      *(
+        devices.tensor_specs(x) if split else None
+        for x in (self._own(weights), weights.adapters)
+      ),
+      whole,
+      specs,
+      whole,
+      whole,
+    )
+    return self._desks.each(
+      run,
+      3,
+      donate=(3,),
+      compiled=not (eager and kind == "prefill"),
+      specs=inside,
+      out=specs,
+      own=bool(weights.desks),
+    )
+
+  def _own(self, weights):
+    """The params of one desk."""
+    return self._one(weights.params) if weights.desks else weights.params
+
+  def _one(self, tree):
+    """The shapes that one desk sees of what was `split`."""
+    if self._desks.single:
+      return tree
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), tree)
+
+
+class _Feed:
+  """Prompts that come in portions.
+
+  Attributes:
+    taken: all that came, so that none is lost. ended: no more will.
+  """
+
+  def __init__(self, portions: Iterable[Sequence[Prompt]]):
+    self._portions, self.taken, self.ended = iter(portions), [], False
+
+  def take(self, least: int) -> list[Prompt]:
+    """The next portions, until they hold `least` prompts or none is left."""
+    first = len(self.taken)
+    while len(self.taken) - first < least and not self.ended:
+      portion = next(self._portions, None)
+      self.ended = portion is None
+      self.taken += portion or ()
+    return self.taken[first:]
+
+
+def _shape(desks, lanes):
+  """Of a desk's lanes: B, C + M, M."""
+  return len(desks[0].holder), lanes.cache.positions.shape[-1], lanes.said.shape[-1]
+
+
+def _unsaid(prompts, said):
+  return [p for p in prompts if p.index not in said]

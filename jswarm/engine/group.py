@@ -1,0 +1,212 @@
+"""One group of a pool at work: requests -> tokens -> replies.
+
+Here text meets the device: `weights` says what the rows run on, `serve` keeps the lanes
+full; tokenizers work ahead of the device, and replies on disk are not made again.
+"""
+
+import collections
+import concurrent.futures
+import hashlib
+import time
+
+from jswarm.core.types import PyTree, Reply, Request
+from jswarm.distributed.devices import Desks, local_devices
+from jswarm.engine import adapter_forms, packing, reply_store, schedule
+from jswarm.engine.batcher import Server
+from jswarm.engine.counters import Statistics
+from jswarm.engine.resident import Particles
+from jswarm.formats import tokenizer
+from jswarm.pool import load
+
+_MOST_ROWS = {"cpu": 64}
+_PLANNED_TOKENS = 1024  # slots a lane is planned with where `rows` is 0
+_PORTION = 4  # times the lanes: prompts that are encoded at a time
+
+
+class Served:
+  """A group that answers; `settings` is an `engine.Settings`."""
+
+  def __init__(self, group: load.Group, settings, statistics: Statistics):
+    self._settings, self._statistics = settings, statistics
+    self._desks = Desks(local_devices(settings.devices), settings.tensor)
+    self.particles = Particles(
+      group, self._desks, settings.space == "dense", settings.int8
+    )
+    self.group = group = self.particles.group
+    self._row = {expert: i for i, expert in enumerate(group.members)}
+    self._overhead = 1 + max(
+      len(tokenizer.encode(group.tokenizer, [""], chat)[0]) for chat in (False, True)
+    )
+    self._rows = settings.rows or self._fitting_rows()
+    self._server = Server(
+      group.config,
+      self._desks,
+      group.stops,
+      settings.sampling,
+      rows=self._rows,
+      pack_tokens=settings.pack_tokens,
+      statistics=statistics,
+      leaps=settings.speculate,
+    )
+    self._store = reply_store.Store(settings.memo) if settings.memo else None
+
+  def save(self, folder: str, particles: PyTree | None, expert: int) -> dict:
+    """Writes one expert of the pool; see `Particles.save`."""
+    return self.particles.save(folder, particles, self._row[expert])
+
+  def holders(self, expert: int) -> tuple[int, ...]:
+    """The processes that hold this expert of the pool; () if all do."""
+    return self.particles.holders()[self._row[expert]]
+
+  def room(self, limit: int) -> int:
+    context = self.group.config.max_positions - limit
+    wanted = self._settings.max_prompt_tokens or context
+    return min(wanted, context) - self._overhead
+
+  def ask(self, requests: list[Request]) -> list[Reply]:
+    """Replies in the order of the requests."""
+    replies: list[Reply | None] = [None] * len(requests)
+    for weights, mine in self._streams(requests):
+      kept = {}
+      limit = max(requests[i].limit for i in mine)
+      said = self._server.serve(
+        weights, self._portions(requests, mine, replies, kept), limit
+      )
+      began = time.perf_counter()
+      texts = tokenizer.decode(self.group.tokenizer, [said[i] for i in kept])
+      for (i, prompt), reply in zip(kept.items(), texts):
+        replies[i] = Reply(reply, len(prompt.tokens), len(said[i]))
+      self._statistics.text_seconds += time.perf_counter() - began
+      if self._store:
+        self._store.put(
+          [self._key(p) for p in kept.values()], [replies[i] for i in kept]
+        )
+    return replies
+
+  def _portions(self, requests, mine, replies, kept):
+    """Yields prompts; the next portion is encoded while this one is served.
+
+    What the disk knows goes to `replies` at once, the others to `kept`.
+    """
+    size = _PORTION * self._rows
+    order = sorted(mine, key=lambda i: (-len(requests[i].prompt), i))
+    parts = [order[i : i + size] for i in range(0, len(order), size)]
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+      encode = lambda part: thread.submit(self._encode, requests, part)
+      following = encode(parts[0]) if parts else None
+      for n in range(len(parts)):
+        began = time.perf_counter()
+        prompts = following.result()
+        following = encode(parts[n + 1]) if n + 1 < len(parts) else None
+        self._statistics.text_seconds += time.perf_counter() - began
+        new = self._unknown(prompts, replies)
+        kept.update({p.index: p for p in new})
+        yield new
+
+  def _unknown(self, prompts, replies):
+    """The prompts without a reply on disk; the others are answered."""
+    if not self._store:
+      return prompts
+    found = self._store.get([self._key(p) for p in prompts])
+    for prompt, reply in zip(prompts, found):
+      replies[prompt.index] = reply
+    self._statistics.stored += sum(reply is not None for reply in found)
+    return [p for p, reply in zip(prompts, found) if reply is None]
+
+  def _encode(self, requests, part):
+    """A `Prompt` to each request of the part."""
+    tokens = {}
+    for chat in (False, True):
+      mine = [i for i in part if requests[i].chat == chat]
+      encoded = tokenizer.encode(
+        self.group.tokenizer, [requests[i].prompt for i in mine], chat
+      )
+      tokens.update(zip(mine, encoded))
+    for i in part:
+      most = self.group.config.max_positions - requests[i].limit
+      if len(tokens[i]) > most:
+        raise ValueError(
+          f"a prompt of {len(tokens[i])} tokens and {requests[i].limit}"
+          f" new ones exceed the context of"
+          f" {self.group.config.max_positions}:"
+          f" {requests[i].prompt[:80]!r}..."
+        )
+    return [
+      packing.Prompt(
+        i,
+        self._row[requests[i].expert],
+        tokens[i],
+        requests[i].limit,
+        self._seed(requests[i]),
+      )
+      for i in part
+    ]
+
+  def _key(self, prompt):
+    """Of a reply on disk: all that it depends on."""
+    s = self._settings
+    drawn = f"|{prompt.seed}" if s.sampling.temperature else ""
+    # How it is computed: in bfloat16 the last bits, and with them words, depend on it.
+    how = f"{s.form}|{s.tensor}|{self._desks.platform}|int8={s.int8}"
+    return reply_store.key(
+      self.particles.version(prompt.owner),
+      prompt.tokens,
+      prompt.limit,
+      f"{s.sampling}|{how}{drawn}",
+      self.particles.vocabulary,
+    )
+
+  def _streams(self, requests):
+    """(weights, indices) of each stream: mixed rows together, other experts alone."""
+    owners = [self._row[r.expert] for r in requests]
+    of = lambda chosen: [i for i, owner in enumerate(owners) if owner in chosen]
+    if self.group.kind == "full" and self._desks.count > 1:
+      for desks in self._rounds(owners):
+        yield self.particles.on_desks(desks), of(desks)
+      return
+    form, alone = "", sorted(set(owners))
+    if self.group.kind == "lora":
+      form, alone = adapter_forms.choose(
+        self._settings.form,
+        self._desks.platform,
+        owners,
+        len(self.group.members),
+        self.particles.dense,
+        not self._settings.int8,
+        self.particles.costly,
+      )
+    mixed = set(owners) - set(alone)
+    if mixed:
+      yield self.particles.mixed(form), of(mixed)
+    for owner in alone:
+      yield self.particles.alone(owner), of({owner})
+
+  def _rounds(self, owners):
+    """Which expert is on which desk, round by round; the busiest first."""
+    rows = collections.Counter(owners)
+    order = sorted(rows, key=lambda o: (-rows[o], o))
+    for first in range(0, len(order), self._desks.count):
+      chosen = order[first : first + self._desks.count]
+      yield tuple(chosen[d % len(chosen)] for d in range(self._desks.count))
+
+  def _fitting_rows(self):
+    """Lanes whose cache fits the memory that base and adapters leave, in full."""
+    c, most = (
+      self.group.config,
+      _MOST_ROWS.get(self._desks.platform, schedule.LANES[-1]),
+    )
+    if not self._desks.memory():  # nobody knows: a modest number
+      return min(most, _MOST_ROWS["cpu"])
+    width = 4 if self._desks.platform == "cpu" else 2
+    token = 2 * c.layers * c.kv_heads * c.head_dim * width
+    lane = token * min(c.max_positions, _PLANNED_TOKENS) + 4 * c.vocab
+    free = self._desks.memory() - 2 * self.particles.held()
+    fitting = [n for n in schedule.LANES if n <= most and n * lane <= free]
+    return fitting[-1] if fitting else schedule.LANES[0]
+
+  def _seed(self, request):
+    """Of the row's draws: a function of the request, never of the batch."""
+    name = self.group.specs[self._row[request.expert]].name
+    words = f"{self._settings.seed}|{name}|{request.limit}|{request.prompt}"
+    digest = hashlib.sha256(words.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:4], "little")

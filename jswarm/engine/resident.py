@@ -1,0 +1,234 @@
+"""Particles -> what a stream of rows runs on, placed on the desks.
+
+A group's particles are adapters or whole models. Here they are laid out for the form
+that `forms` chose, merged, rounded or split over devices, once an update; and saved.
+"""
+
+import dataclasses
+import os
+
+from absl import logging
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jswarm.core.digests import digest, fingerprint
+from jswarm.core.types import PyTree
+from jswarm.distributed import devices
+from jswarm.distributed.devices import Desks, tensor_specs
+from jswarm.engine import adapter_forms
+from jswarm.formats import hf_model, peft_adapter, tokenizer
+from jswarm.formats.tensor_files import write_json
+from jswarm.model import decoder, lora, quantize
+from jswarm.pool import load
+
+_COPIES = (
+  7  # positions, velocities, own bests, the best, the initial, the given, served
+)
+_PROBE = (
+  "A train leaves at nine and arrives at noon. How long is the journey? It takes"
+  " three hours, because twelve minus nine is three."
+)
+
+
+class Particles:
+  """The experts of one group on its desks.
+
+  Attributes:
+    group: as loaded, without what is kept in the form that is served.
+    start: its particles as they came, float32.
+    dense: particles are coefficients over the initial adapters.
+    costly: see `adapter_forms.costly`.
+    vocabulary: fingerprint of the tokenizer.
+    fixed: names what does not move: base, tokenizer, stops.
+  """
+
+  def __init__(self, group: load.Group, desks: Desks, dense: bool, int8: bool):
+    self.group, self._desks, self._int8 = group, desks, int8
+    self._dtype = jax.tree.leaves(group.particles)[0].dtype
+    self.dense = dense and group.kind == "lora"
+    still = self.dense or len(group.members) == 1  # particles that never move
+    self.vocabulary = tokenizer.fingerprint(group.tokenizer)
+    self.fixed = fingerprint(
+      (group.params, group.particles if still else None),
+      f"{group.config}{group.stops}{self._dtype}{self.vocabulary}",
+    )
+    self.start: PyTree = _start(group, desks, self.dense)
+    self._params = None if group.params is None else self._place(group.params)
+    self.group = dataclasses.replace(
+      group, params=None, particles=group.particles if self.dense else None
+    )
+    self.costly = group.kind == "lora" and adapter_forms.costly(
+      desks.platform, group.particles, self._params
+    )
+    self.install(self.start)
+
+  def install(self, particles: PyTree) -> None:
+    """Serves these particles from now on."""
+    self._particles, self._ready, self._digests = particles, {}, {}
+
+  def holders(self) -> list[tuple[int, ...]]:
+    """For each expert the processes that hold its weights; () if all do."""
+    return devices.holders(jax.tree.leaves(self.start)[0])
+
+  def held(self) -> int:
+    """Bytes of base and particles on the first device."""
+    return sum(
+      x.addressable_shards[0].data.nbytes
+      for x in jax.tree.leaves((self._params, self.start))
+    )
+
+  def version(self, owner):
+    """Digest of what expert `owner` answers with: base, adapter, tokenizer, stops."""
+    if owner not in self._digests:
+      particles = devices.particle(self._particles, owner)
+      fixed = self.group.particles if self.dense else None
+      self._digests[owner] = digest((particles, fixed), self.fixed)
+    return self._digests[owner]
+
+  def mixed(self, form):
+    """All experts in one batch. Laid out once an update, not once a batch."""
+    if form not in self._ready:
+      dtype, unstacked = self._params["embed"].dtype, decoder.is_unstacked(self._params)
+      factors = self.group.particles if self.dense else self._particles
+      lay_out = lora.pack if form == "masked" else lora.group
+      size, adapters = len(self.group.members), lay_out(factors, dtype, unstacked)
+      mix = (
+        np.asarray(self._particles["mix"])
+        if self.dense
+        else np.eye(size, dtype=np.float32)
+      )
+      self._ready[form] = adapter_forms.Weights(
+        params=self._params,
+        mix=mix if form == "masked" else None,
+        adapters=self._desks.share(adapters, self._specs(adapters)),
+        apart=form == "grouped" and self.costly,
+      )
+    return self._ready[form]
+
+  def alone(self, owner):
+    """One expert, merged or whole; one of them is placed at a time."""
+    if owner not in self._ready:
+      for other in [k for k in self._ready if isinstance(k, int)]:
+        del self._ready[other]
+      self._ready[owner] = adapter_forms.Weights(params=self._expert(owner))
+    return self._ready[owner]
+
+  def on_desks(self, desks):
+    """Expert desks[d] on desk d; kept while all of them fit one round."""
+    if desks not in self._ready:
+      self._ready.clear()
+      trees = [self._layout(self._rounded(self._whole(owner))) for owner in desks]
+      self._ready[desks] = adapter_forms.Weights(
+        params=self._desks.split(trees, self._specs(trees[0])), desks=desks
+      )
+    return self._ready[desks]
+
+  def _whole(self, owner):
+    """Params of a full-weight expert, in the dtype that it is served in."""
+    mine = devices.particle(self._particles, owner)
+    return jax.tree.map(lambda x: x.astype(self._dtype), mine)
+
+  def _expert(self, owner):
+    if self.group.kind == "full":
+      return self._place(self._whole(owner))
+    adapter = jax.tree.map(jnp.asarray, self._adapter(self._particles, owner))
+    return _merge(self._params, self._desks.share(adapter, self._specs(adapter)))
+
+  def _adapter(self, particles, i):
+    """Factors of one expert, without an expert axis."""
+    if self.dense:
+      mix = np.asarray(particles["mix"][i])
+      return load.dense_adapter(self.group.particles, mix)
+    return devices.particle(particles, i)
+
+  def _layout(self, params):
+    # Stacked layers are copied at every step by the CPU backend.
+    return decoder.unstack(params) if self._desks.platform == "cpu" else params
+
+  def _place(self, params):
+    params = self._layout(self._rounded(jax.tree.map(jnp.asarray, params)))
+    return self._desks.share(params, self._specs(params))
+
+  def _rounded(self, params):
+    if not self._int8:
+      return params
+    rounded = quantize.quantize(params)
+    probe = tokenizer.encode(self.group.tokenizer, [_PROBE], False)[0]
+    error = quantize.logit_error(
+      decoder.make_decoder(self.group.config), params, rounded, probe
+    )
+    logging.info(
+      "int8 base: log-probabilities move by %.4f on average, %.3f at most;"
+      " %.1f %% of the likeliest tokens stay.",
+      error["mean"],
+      error["max"],
+      100 * error["agree"],
+    )
+    return rounded
+
+  def _specs(self, tree):
+    return tensor_specs(tree) if self._desks.tensor > 1 else None
+
+  def save(self, folder: str, particles: PyTree | None, i: int) -> dict:
+    """Writes one expert below `folder/experts`; where it is and what it stands on."""
+    group = self.group
+    spec = group.specs[i]
+    place = os.path.join("experts", spec.name)
+    target = os.path.join(folder, place)
+    particles = self.start if particles is None else particles
+    if group.kind == "full":
+      hf_model.save_base(target, group.config, devices.particle(particles, i))
+      group.tokenizer.save_pretrained(target)
+      # A model may end its replies with more tokens than its tokenizer tells.
+      write_json(
+        os.path.join(target, "generation_config.json"),
+        {"eos_token_id": list(group.stops)},
+      )
+      return {"kind": "full", "path": place}
+    adapter = jax.tree.map(np.asarray, self._adapter(particles, i))
+    peft_adapter.save_adapter(target, adapter, spec.base, group.config)
+    base, revision = spec.source
+    entry = {"kind": "lora", "path": place, "base": base}
+    return {**entry, "base_revision": revision} if revision else entry
+
+
+def _start(group, desks, dense):
+  """Particles as they came, in float32, where a swarm has room for them."""
+  if dense:
+    return {"mix": jnp.eye(len(group.members), dtype=jnp.float32)}
+  if group.kind == "full":
+    # From the host, or where they were read to: no device holds all.
+    placed = jax.tree.map(
+      lambda x: (
+        x
+        if devices.is_spread(x)
+        else desks.stack(x.shape, lambda i: np.asarray(x[i], np.float32))
+      ),
+      group.particles,
+    )
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), placed)
+  particles = jax.tree.map(lambda x: np.asarray(x, np.float32), group.particles)
+  if _large(particles, desks):
+    particles = desks.spread(particles)
+  return jax.tree.map(jnp.asarray, particles)
+
+
+def _large(particles, desks):
+  """Would the copies that a swarm keeps of its particles crowd a device?"""
+  size = sum(x.nbytes for x in jax.tree.leaves(particles))
+  return 0 < desks.memory() / 4 < _COPIES * size
+
+
+@jax.jit
+def _merge_layers(layers, adapter):
+  return lora.merge({"layers": layers}, adapter)["layers"]
+
+
+def _merge(params, adapter):
+  """The base with one adapter added in; layer by layer where there is a list."""
+  layers = params["layers"]
+  if not isinstance(layers, list):
+    return {**params, "layers": _merge_layers(layers, adapter)}
+  each = lora.by_layer(adapter, len(layers))
+  return {**params, "layers": [_merge_layers(*pair) for pair in zip(layers, each)]}

@@ -1,0 +1,170 @@
+"""Which prompt has which lane of which device, and when the next ones come. Host only.
+
+All of it is a function of the requests: the same requests are served in the same
+batches. What is computed for a prompt that has a lane is in `packing`.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+import itertools
+
+import numpy as np
+
+from jswarm.engine.packing import Prompt
+
+_LONG = 512  # prompts beyond have lanes of their own, for 2, 4 ... times as many tokens
+REFILL = 4  # a quarter of the lanes is free: time for the next prompts
+LANES = (1, 8, 32, 64, 128, 256, 512)
+# A step of a large base on CPU takes time by its lanes: here more programs pay.
+FINE_LANES = (1, 8, 16, 24, 32, 64, 128, 256, 512)
+_WIDER = 1.5  # times the lanes, rather than prompts that wait for a block of their own
+
+
+def doubled(count: int, least: int) -> int:
+  """The smallest of least * {1, 2, 4, 8 ...} that holds `count`."""
+  while least < count:
+    least *= 2
+  return least
+
+
+def lane_block(lanes: int) -> int:
+  """Lanes that share an expert where rows lie in blocks: fewer, larger products."""
+  most = 1 if lanes <= 16 else max(2, lanes // 32)
+  return next(n for n in range(most, 0, -1) if lanes % n == 0)
+
+
+def by_length(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
+  """Prompts that share lanes, longest first: a lane has slots for the longest."""
+  classes: dict[int, list[Prompt]] = {}
+  for prompt in prompts:
+    classes.setdefault(doubled(len(prompt.tokens), _LONG), []).append(prompt)
+  return [classes[size] for size in sorted(classes, reverse=True)]
+
+
+class Desk:
+  """The lanes of one device and the prompts that wait for them.
+
+  Attributes:
+    waiting: prompts by expert, longest first.
+    holder: the prompt in each lane, None where it is free.
+    owners: int32 [B / block], the expert of each block of lanes.
+  """
+
+  def __init__(self, prompts: Sequence[Prompt]):
+    self.waiting: dict[int, list[Prompt]] = {}
+    self.add(prompts)
+    self.holder: list[Prompt | None] = []
+    self.owners = np.zeros(0, np.int32)
+
+  def add(self, prompts: Sequence[Prompt]) -> None:
+    for prompt in prompts:
+      self.waiting.setdefault(prompt.owner, []).append(prompt)
+    for queue in self.waiting.values():
+      queue.sort(key=lambda p: (-len(p.tokens), p.index))
+
+  def open(self, lanes: int, block: int) -> None:
+    self.holder, self.block = [None] * lanes, block
+    self.owners = np.zeros(lanes // block, np.int32)
+
+  @property
+  def left(self) -> int:
+    """Prompts that wait."""
+    return sum(map(len, self.waiting.values()))
+
+  @property
+  def held(self) -> list[int]:
+    """Lanes that are taken."""
+    return [i for i, prompt in enumerate(self.holder) if prompt is not None]
+
+  def seat(self) -> list[tuple[int, Prompt]]:
+    """Gives free lanes to waiting prompts: (lane, prompt), which it takes off."""
+    seated = []
+    for block in range(len(self.owners)):
+      lanes = range(block * self.block, (block + 1) * self.block)
+      free = [i for i in lanes if self.holder[i] is None]
+      if len(free) == self.block and self.left:
+        # The longest queue first, so that all queues end together.
+        self.owners[block] = max(self.waiting, key=lambda o: (len(self.waiting[o]), -o))
+      queue = self.waiting.get(int(self.owners[block]), [])
+      for lane in free:
+        if queue:
+          self.holder[lane] = queue.pop(0)
+          seated.append((lane, self.holder[lane]))
+    self.waiting = {o: q for o, q in self.waiting.items() if q}
+    return seated
+
+  def fits(self, lanes: int) -> bool:
+    """Do so many lanes hold all that is held and waits, in blocks of one expert?"""
+    block = lane_block(lanes)
+    rows = Counter({owner: len(queue) for owner, queue in self.waiting.items()})
+    rows.update(self.holder[lane].owner for lane in self.held)
+    return sum(-(-n // block) for n in rows.values()) <= lanes // block
+
+  def shrink(self, lanes: int) -> np.ndarray:
+    """Moves what is held to fewer lanes, which `fits`: the old lane of each."""
+    block = lane_block(lanes)
+    by_owner: dict[int, list[int]] = {}
+    for lane in self.held:
+      by_owner.setdefault(self.holder[lane].owner, []).append(lane)
+    parts = [
+      (o, old[i : i + block])
+      for o, old in sorted(by_owner.items())
+      for i in range(0, len(old), block)
+    ]
+    index = np.full(lanes, len(self.holder), np.int32)
+    holder = [None] * lanes
+    self.owners = np.zeros(lanes // block, np.int32)
+    for b, (owner, old) in enumerate(parts):
+      self.owners[b] = owner
+      for i, lane in enumerate(old):
+        index[b * block + i], holder[b * block + i] = lane, self.holder[lane]
+    self.holder, self.block = holder, block
+    return index
+
+
+def lanes_for(desks: Sequence[Desk], most: int, sizes: Sequence[int] = LANES) -> int:
+  """How many lanes desks with these queues get, `most` at most."""
+  allowed = [n for n in sizes if n < most] + [most]
+  prompts = max(desk.left for desk in desks)
+  enough = next((n for n in allowed if n >= prompts), allowed[-1])
+  wider = (n for n in allowed if enough <= n <= _WIDER * enough)
+  return next((n for n in wider if all(desk.fits(n) for desk in desks)), enough)
+
+
+def deal(prompts, count, owners=()):
+  """Prompts for each desk: equally many, of few experts; where desks have owners, each
+  to a desk of its expert."""
+  order = sorted(prompts, key=lambda p: (p.owner, -len(p.tokens), p.index))
+  if not owners:
+    cuts = [d * len(order) // count for d in range(count + 1)]
+    return [order[a:b] for a, b in zip(cuts, cuts[1:])]
+  dealt = [[] for _ in range(count)]
+  turns = {
+    o: itertools.cycle([d for d in range(count) if owners[d] == o]) for o in set(owners)
+  }
+  for prompt in order:
+    dealt[next(turns[prompt.owner])].append(prompt)
+  return dealt
+
+
+def fewest(desks, lanes, next_size, ended):
+  """Decode until fewer lanes than this are active, desk by desk.
+
+  Desks wait for each other: where one comes back early, none runs to its last token.
+
+  Args:
+    next_size: fewer lanes that may do, 0: none. ended: no more prompts will come.
+  """
+  each = [_fewest(desk, lanes, next_size, ended) for desk in desks]
+  if max(each) <= 1:
+    return each
+  return [n if n > 1 else max(1, len(desk.held)) for n, desk in zip(each, desks)]
+
+
+def _fewest(desk, lanes, next_size, ended):
+  if desk.left or not ended:  # one reply ends, or nothing would ever be refilled
+    return min(len(desk.held), lanes - lanes // REFILL + 1)
+  if len(desk.held) > next_size > 0:
+    return next_size + 1
+  # So few as fit, but in too many blocks: after the next reply perhaps not.
+  return max(1, len(desk.held)) if next_size and not desk.fits(next_size) else 1

@@ -1,0 +1,309 @@
+"""Continuous adjacencies -> executable graphs: the paper's G-Decode.
+
+    pso (adjacency [G, N, N]) -> decode_swarm -> Dag -> messages
+
+Entry [i, j] is how much node i prefers to speak to node j; the diagonal is ignored.
+Decoding orders the nodes, the end node first, and connects each to nodes before it,
+so every result is acyclic. Pure functions; the unbatched one comes first.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jswarm.graphs import topologies
+from jswarm.graphs.dag import Dag, from_edges, make_dag
+
+__all__ = (
+  "EDGE_MODES",
+  "TOPOLOGIES",
+  "Dag",
+  "Settings",
+  "check_adjacency",
+  "decode",
+  "decode_swarm",
+  "from_edges",
+  "init_adjacency",
+  "make_dag",
+  "topology",
+)
+
+EDGE_MODES = ("single", "multi")
+_LEAST_DEGREE = 1e-2  # 1 / out-degree stays in the range of exp
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+  """How an adjacency becomes a graph.
+
+  Attributes:
+    top_p: p; nodes and edges are drawn from the smallest set of candidates whose
+      probabilities add up to p. 0: always the most probable one (the public code's
+      default; the paper says 0.8).
+    edge_mode: "single": a node speaks to one node; "multi": to each earlier node v
+      with probability softmax(a_uv), and to the most probable if none was drawn.
+    threshold: tau; smaller entries are no edges. 0: every entry may be an edge.
+    as_published: like the public code, draw by the softmax of the selected
+      probabilities (nearly uniform) instead of renormalising them.
+  """
+
+  top_p: float = 0.8
+  edge_mode: str = "single"
+  threshold: float = 0.0
+  as_published: bool = False
+
+  def __post_init__(self):
+    if not 0 <= self.top_p <= 1:
+      raise ValueError(f"graph.top_p={self.top_p}: allowed is 0 (greedy) to 1.")
+    if self.edge_mode not in EDGE_MODES:
+      raise ValueError(
+        f"graph.edge_mode={self.edge_mode!r}: allowed are {', '.join(EDGE_MODES)}."
+      )
+    if not 0 <= self.threshold < np.inf:
+      raise ValueError(
+        f"graph.threshold={self.threshold}: allowed is 0 (no threshold)"
+        " or a positive number."
+      )
+
+  @property
+  def random(self) -> bool:
+    """Does decoding need a key?"""
+    return self.top_p > 0 or self.edge_mode == "multi"
+
+
+def decode(
+  adjacency: jax.Array,
+  key: jax.Array | None = None,
+  *,
+  top_p: float = 0.0,
+  edge_mode: str = "single",
+  threshold: float = 0.0,
+  as_published: bool = False,
+) -> Dag:
+  """One adjacency as a graph (Algorithm 2 of the paper, G-Decode).
+
+  Total for finite input: zero, negative and huge entries and ties all decode. With
+  a threshold, a node without any allowed edge stays unconnected.
+
+  Args:
+    adjacency: float [N, N].
+    key: needed unless `top_p` is 0 and `edge_mode` is "single".
+    top_p, edge_mode, threshold, as_published: see `Settings`; static.
+
+  Raises:
+    ValueError: not a square matrix, an entry that is not finite (under jit nobody
+      looks), an invalid setting, or a missing key.
+  """
+  settings = Settings(
+    top_p=top_p, edge_mode=edge_mode, threshold=threshold, as_published=as_published
+  )
+  if adjacency.ndim != 2 or adjacency.shape[0] != adjacency.shape[1]:
+    raise ValueError(
+      f"the adjacency has the shape {adjacency.shape}: allowed is"
+      " [N, N]. Decode a batch with decode_swarm."
+    )
+  if not isinstance(adjacency, jax.core.Tracer):
+    check_adjacency(adjacency)
+  return _decode(adjacency, _check_key(key, settings), settings)
+
+
+@functools.partial(jax.jit, static_argnames="settings")
+def decode_swarm(
+  adjacency: jax.Array, keys: jax.Array | None = None, settings: Settings = Settings()
+) -> Dag:
+  """`decode` for adjacency [G, N, N] and keys [G]; every field has a leading [G]."""
+  keys = _check_key(keys, settings)
+  return jax.vmap(lambda a, k: _decode(a, k, settings))(adjacency, keys)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def init_adjacency(key: jax.Array, num_graphs: int, num_nodes: int) -> jax.Array:
+  """float32 [G, N, N] from U(0, 1) with a zero diagonal; graph g depends on g alone."""
+
+  def one(g):
+    drawn = jax.random.uniform(jax.random.fold_in(key, g), (num_nodes, num_nodes))
+    return jnp.where(jnp.eye(num_nodes, dtype=bool), 0.0, drawn)
+
+  return jax.vmap(one)(jnp.arange(num_graphs))
+
+
+def check_adjacency(adjacency: jax.Array | np.ndarray) -> None:
+  """On the host: raises ValueError unless [N, N] or [G, N, N] and finite."""
+  values = np.asarray(adjacency)
+  if values.ndim not in (2, 3) or values.shape[-1] != values.shape[-2]:
+    raise ValueError(
+      f"the adjacency has the shape {values.shape}: allowed are [N, N] and [G, N, N]."
+    )
+  bad = np.argwhere(~np.isfinite(values))
+  if len(bad):
+    *graph, i, j = bad[0].tolist()
+    where = f"graph {graph[0]}, entry" if graph else "entry"
+    raise ValueError(
+      f"{where} [{i}, {j}] is {values[tuple(bad[0])]} ({len(bad)} such entries):"
+      " allowed are finite numbers. Use a shorter role.step_length, or start from"
+      " adjacencies without such entries."
+    )
+
+
+def _check_key(key, settings):
+  if settings.random and key is None:
+    raise ValueError(
+      f"key is None: decoding with top_p={settings.top_p} and"
+      f" edge_mode={settings.edge_mode!r} is random. Pass a key, or use"
+      " top_p=0 with edge_mode='single'."
+    )
+  return key
+
+
+@functools.partial(jax.jit, static_argnames="settings")
+def _decode(adjacency, key, settings):
+  """`decode` without checks: [N, N] -> Dag."""
+  allowed = ~jnp.eye(len(adjacency), dtype=bool)
+  # At 0 there is no threshold: the public code decodes negative entries too.
+  if settings.threshold > 0:
+    allowed &= adjacency >= settings.threshold
+  degree = _out_degree(adjacency, allowed)
+  node_noise = edge_noise = None
+  if settings.random:
+    node_noise, edge_noise = jax.random.uniform(
+      key, (2, *adjacency.shape), minval=jnp.finfo(jnp.float32).tiny
+    )
+  rank = (
+    _sampled_rank(degree, node_noise, settings)
+    if settings.top_p > 0
+    else _greedy_rank(degree)
+  )
+  candidates = allowed & (rank[None, :] < rank[:, None])
+  if settings.edge_mode == "multi":
+    edges = _bernoulli_edges(adjacency, candidates, edge_noise)
+  else:
+    edges = _single_edges(adjacency, candidates, edge_noise, settings)
+  return make_dag(edges, jnp.argmin(rank), rank)
+
+
+def _out_degree(adjacency, allowed):
+  """Row sums; scaled down by a power of two where they could overflow."""
+  values = jnp.where(allowed, adjacency, 0.0)
+  huge = jnp.max(jnp.abs(values), initial=0.0) > 2.0**100
+  return jnp.sum(values * jnp.where(huge, 2.0**-28, 1.0), axis=1)
+
+
+def _greedy_rank(degree):
+  """int32 [N], 0 for the end node: the closed form of greedy selection.
+
+  The end has the largest 1 / out-degree, found by order instead of by division: the
+  smallest out-degree that is not negative. All others follow by falling out-degree.
+  Ties go to the larger index, as in the public code.
+  """
+  able = degree >= 0
+  end = _last_argmax(-jnp.where(able | ~jnp.any(able), degree, jnp.inf))
+  return _position(jnp.where(jnp.arange(len(degree)) == end, jnp.inf, degree))
+
+
+def _position(values):
+  """int32 [N]: place of each value when they fall; ties: the last one comes first.
+
+  Counted, which for a few dozen nodes is several times faster than to sort.
+  """
+  node = jnp.arange(len(values))
+  larger = values[None, :] > values[:, None]
+  tied = (values[None, :] == values[:, None]) & (node[None, :] > node[:, None])
+  return jnp.sum(larger | tied, axis=1, dtype=jnp.int32)
+
+
+def _sampled_rank(degree, noise, settings):
+  """int32 [N]: the node's turn when nodes are drawn one after the other.
+
+  `noise` [N, N] holds U(0, 1) for each turn and node.
+  """
+  sign = jnp.where(degree >= 0, 1.0, -1.0)
+  inverse = sign / jnp.maximum(jnp.abs(degree), _LEAST_DEGREE)
+  node = jnp.arange(len(degree))
+
+  def draw(rank, turn):
+    scores = jnp.where(turn == 0, inverse, degree)
+    drawn = _top_p(noise[turn], scores, rank < 0, settings)
+    return jnp.where(node == drawn, turn, rank), None
+
+  return jax.lax.scan(draw, jnp.full_like(node, -1), node)[0]
+
+
+def _single_edges(adjacency, candidates, noise, settings):
+  """bool [N, N]: one edge a row that has a candidate."""
+  nodes = jnp.arange(len(adjacency))
+  if settings.top_p > 0:
+    drawn = jax.vmap(lambda u, a, c: _top_p(u, a, c, settings))(
+      noise, adjacency, candidates
+    )
+  else:
+    drawn = jax.vmap(_last_argmax)(jnp.where(candidates, adjacency, -jnp.inf))
+  return (drawn[:, None] == nodes[None, :]) & candidates
+
+
+def _bernoulli_edges(adjacency, candidates, noise):
+  """bool [N, N]: each candidate by its own probability, at least one a row."""
+  probability = jax.vmap(_softmax)(adjacency, candidates)
+  drawn = (noise < probability) & candidates
+  best = jax.vmap(_last_argmax)(jnp.where(candidates, adjacency, -jnp.inf))
+  forced = best[:, None] == jnp.arange(len(adjacency))[None, :]
+  return jnp.where(jnp.any(drawn, axis=1, keepdims=True), drawn, forced) & candidates
+
+
+def _top_p(noise, scores, mask, settings):
+  """int32 []: an index in `mask`, by top-p over softmax(scores).
+
+  `noise` [N] from U(0, 1) decides (Gumbel-max): its first number is that of the most
+  probable candidate.
+  """
+  probability = _softmax(scores, mask)
+  place = _position(jnp.where(mask, scores, -jnp.inf))
+  before = jnp.sum(jnp.where(place[None, :] < place[:, None], probability, 0.0), axis=1)
+  if settings.as_published:
+    # The public code adds candidates until their mass exceeds p, then takes the
+    # softmax of probabilities, which are no logits.
+    kept, logits = before <= settings.top_p, probability
+  else:
+    kept, logits = before < settings.top_p, jnp.log(probability)
+  gumbel = -jnp.log(-jnp.log(noise))[place]
+  return jnp.argmax(jnp.where(kept & mask, logits + gumbel, -jnp.inf))
+
+
+def _softmax(scores, mask):
+  """Softmax over `mask`; zeros outside, and everywhere if the mask is empty."""
+  scores = jnp.where(mask, scores, -jnp.inf)
+  largest = jnp.max(scores)
+  weight = jnp.exp(scores - jnp.where(jnp.isfinite(largest), largest, 0.0))
+  return weight / jnp.maximum(jnp.sum(weight), 1.0)  # the largest weighs 1
+
+
+def _last_argmax(values):
+  """Index of the largest value; of the last one, if several tie."""
+  return len(values) - 1 - jnp.argmax(jnp.flip(values))
+
+
+def random(n: int, key: jax.Array) -> Dag:
+  """The greedy decode of a uniformly random adjacency."""
+  if key is None:
+    raise ValueError("key is None: the random topology needs a key.")
+  return decode(init_adjacency(key, 1, n)[0])
+
+
+TOPOLOGIES: dict[str, Callable[..., Dag]] = {
+  "chain": topologies.chain,
+  "star": topologies.star,
+  "complete": topologies.complete,
+  "random": random,
+  "layered": topologies.layered,
+  "tree": topologies.tree,
+}
+
+
+def topology(name: str, n: int, key: jax.Array | None = None) -> Dag:
+  """The topology of that name over n nodes; an unknown name lists the known ones."""
+  if name not in TOPOLOGIES:
+    raise ValueError(f"unknown topology {name!r}: known are {', '.join(TOPOLOGIES)}.")
+  return TOPOLOGIES[name](n, key)

@@ -1,0 +1,264 @@
+"""The language model: tokens[B, T] -> logits[B, T, V], with an explicit KV cache.
+
+One decoder serves every family of `architecture.DecoderConfig`: what differs between
+families is data, and what differs between the layers of one model (window, RoPE base)
+is an array with a layer axis. Layers are stacked `[L, ...]` and scanned; `unstack`
+makes them a Python loop, equal in every logit and faster on CPU.
+
+Many experts that share a base are one batch: see `lora.pack`.
+"""
+
+from functools import lru_cache, partial
+from typing import Any, NamedTuple, Protocol
+
+from flax import linen as nn
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+from jswarm.model.architecture import DecoderConfig, layer_facts, rope_frequencies
+from jswarm.model.attention import rope_angles, softcap
+from jswarm.model.layers import Block, RMSNorm, Step, dot, dot_turned, each_linear
+from jswarm.model.lora import Grouped as Grouped
+from jswarm.model.lora import Packed as Packed
+from jswarm.model.lora import by_layer, gain, layer
+from jswarm.model.lora import merge as merge
+from jswarm.model.lora import pack as pack
+
+
+@struct.dataclass
+class Cache:
+  """Keys and values of the tokens so far; all rows write at the same slots.
+
+  k and v may also be lists of L arrays [B, K, S, h] (`empty_cache(unstacked=True)`,
+  for `unstack`ed params), which spares the CPU a copy of each layer's slice.
+  """
+
+  k: jax.Array  # [L, B, K, S, h]
+  v: jax.Array  # [L, B, K, S, h]
+  positions: jax.Array  # [B, S] int32, -1 = empty
+  end: jax.Array  # int32 scalar, next slot
+
+
+class _ApplyFn(Protocol):
+  def __call__(
+    self,
+    params,
+    tokens,
+    positions,
+    cache=None,
+    adapters=None,
+    mix=None,
+    at=None,
+    where=None,
+  ) -> tuple[jax.Array, Cache | None]: ...
+
+
+class Decoder(NamedTuple):
+  """A model as two pure functions; see `make_decoder`."""
+
+  config: DecoderConfig
+  init: Any  # init(key) -> params
+  apply: _ApplyFn
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def empty_cache(
+  config: DecoderConfig, batch: int, slots: int, dtype, unstacked: bool = False
+) -> Cache:
+  """A cache for `batch` rows of at most `slots` tokens, padding included.
+
+  `unstacked` gives one array a layer, for params that went through `unstack`. On CPU
+  it is float32 whatever `dtype` says: XLA there rewrites all of a bfloat16 cache at
+  every step (1.6x slower steps at 32 rows), and attention wants float32 anyway.
+  """
+  dtype = jnp.float32 if jax.default_backend() == "cpu" else dtype
+  shape = (batch, config.kv_heads, slots, config.head_dim)
+  if unstacked:
+    new = lambda: [jnp.zeros(shape, dtype) for _ in range(config.layers)]
+  else:
+    new = lambda: jnp.zeros((config.layers, *shape), dtype)
+  positions = jnp.full((batch, slots), -1, jnp.int32)
+  return Cache(k=new(), v=new(), positions=positions, end=jnp.zeros((), jnp.int32))
+
+
+def is_unstacked(params) -> bool:
+  """Whether `params` went through `unstack`."""
+  return isinstance(params["layers"], list)
+
+
+def unstack(params):
+  """The same params laid out for a CPU: `layers` a list of L trees, kernels turned.
+
+  Equal logits. Slicing stacked weights copies them in each step there, so apply loops
+  over the list in Python; and kernels [n, D] make small batches faster
+  (`layers.dot_turned`). Compile time grows with L. Call it once, outside jit.
+  """
+  if is_unstacked(params):
+    return params
+  count = params["layers"]["attn_norm"]["scale"].shape[0]
+  layers = [_turned_layer(params["layers"], i) for i in range(count)]
+  return {**params, "layers": layers}
+
+
+@jax.jit
+def _turned_layer(layers, i):
+  return each_linear(_turn, layer(layers, i))
+
+
+def _turn(module):
+  """A kernel [..., D, n] as kernel_t [..., n, D]."""
+  rest = {name: leaf for name, leaf in module.items() if name != "kernel"}
+  return {**rest, "kernel_t": module["kernel"].swapaxes(-1, -2)}
+
+
+@partial(jax.jit, static_argnums=0)
+def _begin(config, positions, cache):
+  """The `Step` of this call and the cache with this call's positions written."""
+  cos, sin = rope_angles(positions, jnp.asarray(rope_frequencies(config)))
+  if cache is None:
+    return Step(cos, sin, positions, positions, None, None), None
+  end = cache.end
+  k_positions = jax.lax.dynamic_update_slice(cache.positions, positions, (0, end))
+  cache = cache.replace(positions=k_positions, end=end + positions.shape[1])
+  return Step(cos, sin, positions, k_positions, end, None), cache
+
+
+@partial(jax.jit, static_argnums=0)
+def _layer(block, weights, x, step, lora, facts, store):
+  """One layer; a program of its own where `apply` runs outside of jit."""
+  return block.apply({"params": weights}, x, step, lora, facts, store)
+
+
+def _scan_layers(block, layers, x, step, lora, store):
+  """Stacked layers; the whole cache is carried, so that writes are in place."""
+
+  def one(carry, xs):
+    weights, lora, facts = xs
+    return block.apply({"params": weights}, carry[0], step, lora, facts, carry[1]), None
+
+  return jax.lax.scan(one, (x, store), (layers, lora, layer_facts(block.config)))[0]
+
+
+def _loop_layers(block, layers, x, step, lora, store):
+  """A list of layers; each with its own cache where that is a list too."""
+  split = store is not None and isinstance(store[0], list)
+  own = list(zip(*store)) if split else None
+  for i, weights in enumerate(layers):
+    facts = tuple(column[i] for column in layer_facts(block.config))
+    args = (block, weights, x, step, lora[i], facts)
+    if split:
+      x, own[i] = _layer(*args, own[i])
+    else:
+      x, store = _layer(*args, store)
+  return x, (tuple(map(list, zip(*own))) if split else store)
+
+
+def _run_layers(block, params, x, step, packed, store):
+  layers, lora = params["layers"], packed.layers if packed else {}
+  if is_unstacked(params):
+    if not isinstance(lora, list):
+      lora = by_layer(lora, len(layers)) if lora else [{}] * len(layers)
+    return _loop_layers(block, layers, x, step, lora, store)
+  if isinstance(lora, list) or (store is not None and isinstance(store[0], list)):
+    raise ValueError("the cache or the adapters are unstacked but params are stacked")
+  return _scan_layers(block, layers, x, step, lora, store)
+
+
+@partial(jax.jit, static_argnums=0)
+def _embed(config, table, tokens):
+  x = jnp.take(table, tokens, axis=0, mode="clip")
+  return x * jnp.asarray(config.embed_scale, x.dtype)
+
+
+def _share(matrix, index, count, axis):
+  """The part of `matrix` that device `index` of `count` works on."""
+  size = matrix.shape[axis] // count
+  return jax.lax.dynamic_slice_in_dim(matrix, index * size, size, axis)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _finish(config, final, mesh_axis, params, x, at):
+  """x[B, T, D] -> float32 logits [B, T, V], or just those at `at`."""
+  if at is not None:
+    index = at[:, None] if at.ndim == 1 else at
+    x = jnp.take_along_axis(x, index[:, :, None], axis=1)
+    x = x[:, 0] if at.ndim == 1 else x
+  x = final.apply({"params": params["final_norm"]}, x)
+  matrix, axis = params["embed" if config.tied else "head"], 0 if config.tied else 1
+  count = jax.lax.axis_size(mesh_axis) if mesh_axis else 1
+  split = count > 1 and config.vocab % count == 0
+  if split:
+    matrix = _share(matrix, jax.lax.axis_index(mesh_axis), count, axis)
+  y = dot_turned(x, matrix) if config.tied else dot(x, matrix)
+  if split:
+    y = jax.lax.all_gather(y, mesh_axis, axis=y.ndim - 1, tiled=True)
+  return softcap(y, config.final_softcap)
+
+
+@lru_cache(maxsize=64)  # one config, one pair of functions: jit caches hit
+def make_decoder(
+  config: DecoderConfig, dtype=jnp.float32, axis: str | None = None
+) -> Decoder:
+  """The decoder of `config`; `dtype` is that of freshly initialised params.
+
+  With `axis`, a mesh axis, heads and mlp are split over its devices: `config` is then
+  what one device holds (`devices.tensor_config`), and the whole is their sum.
+
+  `apply(params, tokens, positions, cache=None, adapters=None, mix=None, at=None,
+  where=None)`:
+    tokens: int32 [B, T].
+    positions: int32 [B, T], -1 for padding (left, right or anywhere).
+    cache: None for a plain causal forward, else T tokens are written at slots
+      [end, end + T); writing past the last slot is the caller's error.
+    adapters: {"q": {"A": [E, L, D, r], "B": [E, L, r, n]}, ...}, scale folded in B,
+      the same `pack`ed, or `group`ed, for B * T rows in blocks of one expert.
+    mix: float [B, E]; row b runs with the base plus sum_e mix[b, e] * A_e B_e; or
+      [B, T, E], for every token its own. Grouped adapters take none.
+    at: int32 [B], token index whose logits are wanted, or [B, R]; None for all.
+    where: `attention.Spans`, if the row (B = 1) is a pack of sequences.
+  Returns (float32 logits [B, T, V], [B, V] or [B, R, V], cache). Activations have the
+  dtype of the params; norms, softmax and logits are float32.
+
+  Called outside of jit with `unstack`ed params, it runs one small program a layer,
+  compiled once for all layers: for prompts, of which many shapes occur.
+  """
+  block = Block(config, dtype, axis)
+  final = RMSNorm(config, dtype)
+
+  def init(key):
+    keys = jax.random.split(key, 3)
+    normal = nn.initializers.normal(0.02)
+    x = jnp.zeros((1, 1, config.width), dtype)
+    step, _ = _begin(config, jnp.zeros((1, 1), jnp.int32), None)
+    facts = tuple(column[0] for column in layer_facts(config))
+    one = lambda key: block.init(key, x, step, {}, facts, None)["params"]
+    params = {
+      "embed": normal(keys[0], (config.vocab, config.width), dtype),
+      "layers": jax.vmap(one)(jax.random.split(keys[1], config.layers)),
+      "final_norm": final.init(keys[2], x)["params"],
+    }
+    if not config.tied:
+      params["head"] = normal(keys[2], (config.width, config.vocab), dtype)
+    return params
+
+  def apply(
+    params, tokens, positions, cache=None, adapters=None, mix=None, at=None, where=None
+  ):
+    x = _embed(config, params["embed"], tokens)
+    step, cache = _begin(config, positions, cache)
+    packed = adapters or None
+    if isinstance(packed, Grouped):
+      step = step._replace(owners=packed.owners)
+    elif packed is not None:
+      packed = packed if isinstance(packed, Packed) else pack(packed, x.dtype)
+      step = step._replace(gain=gain(packed, mix, tokens))
+    step = step._replace(spans=where)
+    store = None if cache is None else (cache.k, cache.v)
+    x, store = _run_layers(block, params, x, step, packed, store)
+    if cache is not None:
+      cache = cache.replace(k=store[0], v=store[1])
+    kept = {k: v for k, v in params.items() if k != "layers"}
+    return _finish(config, final, axis, kept, x, at), cache
+
+  return Decoder(config, init, apply)

@@ -1,0 +1,136 @@
+"""Low-rank experts on their way into the decoder, in one of three forms.
+
+Many experts that share a base are one batch.
+
+  masked   factors side by side along the rank; each row scales its low-rank
+           activations by its own mixture: delta(x_b) = sum_e mix[b, e] (x_b A_e) B_e
+           costs two products and no gather, but E times the work (`Packed`).
+  grouped  rows lie in blocks of one expert; n small products (`Grouped`).
+  merged   kernel += A B: one expert at a time, no extra work a token (`merge`).
+"""
+
+from functools import partial
+from typing import Any
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+from jswarm.model.architecture import PROJECTIONS
+
+
+@struct.dataclass
+class Packed:
+  """Adapters laid out for use: see `pack`."""
+
+  layers: Any  # {"q": {"A": [L, D, E * r], "B": [L, E * r, n]}, ...} or a list of L
+  experts: int = struct.field(pytree_node=False)
+  rank: int = struct.field(pytree_node=False)
+
+
+@struct.dataclass
+class Grouped:
+  """Adapters for batches whose rows lie in blocks of one expert: see `group`.
+
+  Attributes:
+    layers: {"q": {"A": [L, E, D, r], "B": [L, E, r, n]}, ...} or a list of L.
+    owners: int32 [n], the expert of each of n equal blocks of rows; None where
+      `layers` holds a block's own factors already (E is then n).
+  """
+
+  layers: Any
+  owners: jax.Array | None = None
+
+
+def group(adapters, dtype=jnp.float32, unstacked: bool = False) -> Grouped:
+  """Adapters {"q": {"A": [E, L, D, r], "B": [E, L, r, n]}, ...}, layer first."""
+  cast = jax.tree.map(lambda x: x.astype(dtype), adapters)
+  if not unstacked:
+    return Grouped(jax.tree.map(lambda x: x.swapaxes(0, 1), cast))
+  return Grouped(by_layer(cast, next(iter(adapters.values()))["A"].shape[1], axis=1))
+
+
+def gather(grouped: Grouped) -> Grouped:
+  """Each block's own factors, for a loop that would else gather at every step."""
+  if grouped.owners is None:
+    return grouped
+  axis = 0 if isinstance(grouped.layers, list) else 1
+  take = lambda x: jnp.take(x, grouped.owners, axis=axis)
+  return Grouped(jax.tree.map(take, grouped.layers))
+
+
+def by_layer(tree, count, axis=0):
+  """A list of `count` trees, one for each entry of the axis."""
+  return [layer(tree, i, axis) for i in range(count)]
+
+
+@partial(jax.jit, static_argnums=2)
+def layer(tree, i, axis=0):
+  """Entry i of the axis. One program for all i: eager slices are a program each."""
+  take = lambda x: jax.lax.dynamic_index_in_dim(x, i, axis, keepdims=False)
+  return jax.tree.map(take, tree)
+
+
+def merge(params, adapter):
+  """Params with A @ B added to the kernels, for one adapter {"q": {"A": [L, D, r],
+  "B": [L, r, n]}, ...}."""
+  layers = params["layers"]
+  if isinstance(layers, list):
+    each = by_layer(adapter, len(layers))
+    return {**params, "layers": [_merged(*pair) for pair in zip(layers, each)]}
+  return {**params, "layers": _merged(layers, adapter)}
+
+
+def _merged(weights, adapter):
+  weights = dict(weights)
+  for name, factors in adapter.items():
+    part = dict(weights[PROJECTIONS[name]])
+    delta = jnp.matmul(factors["A"], factors["B"], precision="highest")
+    turned = "kernel_t" in part[name]
+    key, delta = ("kernel_t", delta.swapaxes(-1, -2)) if turned else ("kernel", delta)
+    kernel = part[name][key]
+    part[name] = {**part[name], key: (kernel + delta).astype(kernel.dtype)}
+    weights[PROJECTIONS[name]] = part
+  return weights
+
+
+def pack(adapters, dtype=jnp.float32, unstacked: bool = False) -> Packed:
+  """Adapters with the experts side by side: `apply` takes them in either form.
+
+  `apply` packs what is not packed yet; a decoding loop packs once, before it starts.
+
+  Args:
+    adapters: {"q": {"A": [E, L, D, r], "B": [E, L, r, n]}, ...}; one E and r for all.
+    dtype: of the result, that of the params.
+    unstacked: a list of L trees, for params that went through `unstack`.
+  """
+  shapes = {name: factors["A"].shape for name, factors in adapters.items()}
+  if len({(experts, rank) for experts, _, _, rank in shapes.values()}) != 1:
+    raise ValueError(
+      f"A of the adapters are {shapes}: every projection needs the same experts (first "
+      "axis) and rank (last axis); pad ranks with zeros"
+    )
+  experts, count, _, rank = next(iter(shapes.values()))
+  layers = {}
+  for name, factors in adapters.items():
+    a = factors["A"].astype(dtype).transpose(1, 2, 0, 3)
+    b = factors["B"].astype(dtype).transpose(1, 0, 2, 3)
+    layers[name] = {
+      "A": a.reshape(*a.shape[:2], experts * rank),
+      "B": b.reshape(count, experts * rank, -1),
+    }
+  return Packed(by_layer(layers, count) if unstacked else layers, experts, rank)
+
+
+def gain(packed, mix, tokens):
+  """mix[B, E] or [B, T, E] repeated over the ranks: float32 [B, 1 or T, E * r]."""
+  (batch, length), experts = tokens.shape, packed.experts
+  allowed = ((batch, experts), (batch, length, experts))
+  if mix is None or mix.shape not in allowed:
+    raise ValueError(
+      f"mix is {None if mix is None else mix.shape}; {batch} rows and adapters of "
+      f"{experts} experts need a mix of shape {allowed[0]} or, one a token, "
+      f"{allowed[1]} (one-hot rows to pick one expert)"
+    )
+  mix = mix if mix.ndim == 3 else mix[:, None]
+  return jnp.repeat(mix.astype(jnp.float32), packed.rank, axis=-1)

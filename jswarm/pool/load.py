@@ -1,0 +1,402 @@
+"""The pool of experts: folders, hub ids and GGUF files -> groups that share a base.
+
+Experts whose weights can be mixed form a group: adapters on one base, or full
+models of one architecture and one vocabulary. A pool may hold several groups; an
+expert alone in its group keeps its weights.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import functools
+import hashlib
+import importlib.resources
+import os
+import pathlib
+from typing import Any
+
+from absl import logging
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jswarm.core.types import PyTree
+from jswarm.distributed.devices import Desks
+from jswarm.formats import gguf_model, hf_model, peft_adapter
+from jswarm.formats import tokenizer as tokenizer_lib
+from jswarm.model.architecture import DecoderConfig
+from jswarm.model.decoder import make_decoder
+
+BUILTIN = "builtin:"  # a path inside the package: the pools that ship with it
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spec:
+  """Where one expert comes from.
+
+  Attributes:
+    name: unique in the pool; names files and columns.
+    base: folder, hub id or .gguf file of a whole model.
+    adapter: PEFT folder or hub id on that base; empty: the base itself.
+    revision: of the expert's own repository: the adapter's, or the whole model's.
+    base_revision: of the base under an adapter.
+  """
+
+  name: str
+  base: str
+  adapter: str = ""
+  revision: str | None = None
+  base_revision: str | None = None
+
+  @property
+  def source(self) -> tuple[str, str | None]:
+    """The base and its revision: two revisions of one repository are two bases."""
+    return self.base, self.base_revision if self.adapter else self.revision
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+  """Experts that share a base.
+
+  Attributes:
+    kind: "lora" (particles are adapters on `params`) or "full" (particles are
+      whole models, `params` is None).
+    specs, members: the experts, and their indices in the pool.
+    particles: leaves [E, ...]: {"q": {"A": [E, L, D, r], "B": [E, L, r, n]}, ...}
+      in float32, or stacked decoder params.
+  """
+
+  kind: str
+  specs: tuple[Spec, ...]
+  members: tuple[int, ...]
+  config: DecoderConfig
+  tokenizer: Any
+  stops: tuple[int, ...]
+  params: PyTree | None
+  particles: PyTree
+
+  @property
+  def dtype(self):
+    """Of the weights that answer."""
+    return jax.tree.leaves((self.params, self.particles))[0].dtype
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+  """All experts of a search, in the order of the nodes."""
+
+  names: tuple[str, ...]
+  groups: tuple[Group, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Base:
+  """A base that was checked; its weights are not read yet."""
+
+  folder: str
+  config: DecoderConfig
+  tokenizer: Any
+  stops: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked:
+  """What `check_pool` has found.
+
+  Attributes:
+    bases: by `Spec.source`. adapters: by the expert's name, leaves [L, ...].
+  """
+
+  bases: Mapping[tuple[str, str | None], Base]
+  adapters: Mapping[str, PyTree]
+
+
+def locate(path: str, revision: str | None = None) -> str:
+  """A local path: `builtin:` names a file of the package, else folder or hub id."""
+  if path.startswith(BUILTIN):
+    return str(
+      importlib.resources.files("jswarm") / "data" / path.removeprefix(BUILTIN)
+    )
+  if path.endswith(".gguf") or os.path.isdir(path):
+    return path
+  return str(hf_model.resolve(path, revision))
+
+
+def parse_specs(
+  experts: Sequence[str | Mapping[str, str]], base: str = ""
+) -> list[Spec]:
+  """Specs from what users write.
+
+  Args:
+    experts: each "adapter folder", "model folder", "base+adapter", or a mapping
+      with `path` or `base`/`adapter`, optional `name`, `revision` (of the adapter,
+      or of the whole model) and `base_revision` (of an adapter's base).
+    base: base of adapters that name none; without it their own
+      `base_model_name_or_path` is used.
+
+  Raises:
+    ValueError: an empty pool, an unknown key, the revision of no base, two experts
+      of one name.
+  """
+  if not experts:
+    raise ValueError("pool.experts is empty: name at least one expert.")
+  specs = [_parse_spec(expert, base) for expert in experts]
+  names = [spec.name for spec in specs]
+  for name in names:
+    if names.count(name) > 1:
+      raise ValueError(
+        f"pool.experts has {names.count(name)} experts named {name!r};"
+        " give them different `name`s."
+      )
+  return specs
+
+
+def check_pool(specs: Sequence[Spec], allow_pickle: bool = False) -> Checked:
+  """Finds what is wrong with a pool before the weights of any base are read.
+
+  Of each base: config, names, shapes and extent of its tensors, tokenizer and size of
+  its vocabulary. Then adapters; they are small, and read whole.
+
+  Raises:
+    ValueError: as `load_pool`.
+  """
+  folders = {
+    spec.name: locate(spec.adapter, spec.revision) for spec in specs if spec.adapter
+  }  # first: bases take long to download
+  bases = {
+    source: _check_base(locate(*source), allow_pickle)
+    for source in dict.fromkeys(spec.source for spec in specs)
+  }
+  adapters = {
+    spec.name: _load_adapter(
+      spec, folders[spec.name], bases[spec.source].config, allow_pickle
+    )
+    for spec in specs
+    if spec.adapter
+  }
+  return Checked(bases, adapters)
+
+
+def load_pool(
+  specs: Sequence[Spec],
+  dtype=jnp.float32,
+  allow_pickle: bool = False,
+  desks: Desks | None = None,
+) -> Pool:
+  """Loads every expert once; bases are shared.
+
+  `check_pool` comes first, so that whatever is wrong is found in seconds.
+  `desks`: where weights go as they are read, leaf by leaf: bases under adapters, and
+  of whole models those that this process holds. None: all of them are read, bases to
+  the default device, whole models to the host.
+
+  Raises:
+    ValueError: a file is missing, truncated, of another base or unsupported; the
+      message names it, what was allowed and what to change.
+  """
+  checked = check_pool(specs, allow_pickle)
+  groups, full = [], {}
+  for source, base in checked.bases.items():
+    members = [i for i, spec in enumerate(specs) if spec.source == source]
+    if any(specs[i].adapter for i in members):
+      adapters = [checked.adapters.get(specs[i].name) for i in members]
+      params = _load_params(base.folder, dtype, allow_pickle, desks)
+      groups.append(
+        Group(
+          "lora",
+          tuple(specs[i] for i in members),
+          tuple(members),
+          base.config,
+          base.tokenizer,
+          base.stops,
+          params,
+          _stack_adapters(adapters),
+        )
+      )
+    else:
+      key = (dataclasses.replace(base.config, max_positions=0), digest(base.tokenizer))
+      full.setdefault(key, []).append((members, base))
+  groups += [
+    _full_group(entries, specs, dtype, allow_pickle, desks) for entries in full.values()
+  ]
+  return Pool(tuple(spec.name for spec in specs), tuple(groups))
+
+
+def digest(tokenizer) -> str:
+  """Identifies a vocabulary: two experts that agree on it may be mixed."""
+  vocabulary = sorted(tokenizer.get_vocab().items())
+  return hashlib.sha256(repr(vocabulary).encode()).hexdigest()[:16]
+
+
+def dense_adapter(particles: PyTree, mix: np.ndarray) -> PyTree:
+  """The adapter whose product is sum_e mix[e] * A_e B_e, of rank E * r.
+
+  Args:
+    particles: factors with leaves A [E, L, D, r] and B [E, L, r, n].
+    mix: [E].
+  """
+
+  def side_by_side(factors):
+    a, b = np.asarray(factors["A"]), np.asarray(factors["B"])
+    b = b * np.asarray(mix)[:, None, None, None]
+    return {
+      "A": np.concatenate(list(a), axis=-1),
+      "B": np.concatenate(list(b), axis=-2),
+    }
+
+  return {name: side_by_side(factors) for name, factors in particles.items()}
+
+
+def _parse_spec(expert, base):
+  if isinstance(expert, str):
+    expert = {"path": expert}
+  known = {"name", "path", "base", "adapter", "revision", "base_revision"}
+  unknown = set(expert) - known
+  if unknown:
+    raise ValueError(
+      f"pool.experts entry {dict(expert)}: unknown {sorted(unknown)},"
+      f" allowed are {sorted(known)}."
+    )
+  path, adapter = expert.get("path", ""), expert.get("adapter", "")
+  own_base = expert.get("base", "")
+  if path and "+" in path and not os.path.exists(path):
+    own_base, adapter = path.split("+", 1)
+  elif path:
+    local = locate(path, expert.get("revision"))
+    if os.path.isfile(os.path.join(local, "adapter_config.json")):
+      adapter = path
+      own_base = own_base or base or peft_adapter.adapter_base(local)
+    else:
+      own_base = path
+  own_base = own_base or base
+  if not own_base:
+    raise ValueError(
+      f"pool.experts entry {dict(expert)} names no base: set pool.base,"
+      " or write 'base+adapter'."
+    )
+  if expert.get("base_revision") and not adapter:
+    raise ValueError(
+      f"pool.experts entry {dict(expert)} has no adapter, so that"
+      " `base_revision` says nothing: a whole model has a `revision`."
+    )
+  name = expert.get("name") or pathlib.PurePath(adapter or own_base).stem
+  return Spec(
+    name=name,
+    base=own_base,
+    adapter=adapter,
+    revision=expert.get("revision") or None,
+    base_revision=expert.get("base_revision") or None,
+  )
+
+
+def _check_base(folder, allow_pickle):
+  config = (
+    gguf_model.check_base(folder)
+    if folder.endswith(".gguf")
+    else hf_model.check_base(folder, allow_pickle)
+  )
+  tokenizer = tokenizer_lib.load_tokenizer(folder)
+  _check_vocabulary(tokenizer, config, folder)
+  return Base(folder, config, tokenizer, tokenizer_lib.stop_ids(tokenizer, folder))
+
+
+def _load_adapter(spec, folder, config, allow_pickle):
+  adapter = peft_adapter.load_adapter(folder, config, allow_pickle=allow_pickle)
+  last = lambda path: pathlib.PurePath(path.removeprefix(BUILTIN)).name.lower()
+  named = peft_adapter.adapter_base(folder)
+  if last(named) and last(named) != last(spec.base):
+    logging.warning(
+      "the adapter %s was made for the base %s and is put on %s, where its shapes"
+      " fit: check that these are the same weights under two names; if not, give the"
+      " expert the `base` that it was made for",
+      spec.adapter,
+      named,
+      spec.base,
+    )
+  return adapter
+
+
+def _load_params(folder, dtype, allow_pickle, desks):
+  if folder.endswith(".gguf"):
+    return gguf_model.load_base(folder, dtype)[1]
+  return hf_model.load_base(folder, dtype, allow_pickle, desks and desks.place)[1]
+
+
+def _reader(folder, dtype, allow_pickle):
+  """read(path) -> one leaf of a whole model; nothing is read before it is needed."""
+  if not folder.endswith(".gguf"):
+    return hf_model.leaf_reader(folder, dtype, allow_pickle)
+  # Its tensors are decoded together.
+  whole = functools.cache(lambda: gguf_model.load_base(folder, dtype)[1])
+  return lambda path: np.asarray(
+    functools.reduce(lambda tree, key: tree[key], path, whole())
+  )
+
+
+def _check_vocabulary(tokenizer, config, folder):
+  size = max(tokenizer.get_vocab().values()) + 1
+  if size > config.vocab:
+    raise ValueError(
+      f"{folder}: its tokenizer has {size} tokens, the model"
+      f" {config.vocab}: the two do not belong together."
+    )
+
+
+def _stack_adapters(adapters):
+  """Adapters [L, ...] of any targets and ranks -> leaves [E, L, ...], zero-filled.
+
+  A rank padded with zeros, a target an adapter leaves alone and an expert that is
+  the bare base all contribute nothing.
+  """
+  given = [adapter for adapter in adapters if adapter is not None]
+  rank = max(f["A"].shape[-1] for a in given for f in a.values())
+  shapes = {
+    name: (f["A"].shape[:2], f["B"].shape[-1]) for a in given for name, f in a.items()
+  }
+
+  def factors(adapter, name):
+    (layers, width), out = shapes[name]
+    a = np.zeros((layers, width, rank), np.float32)
+    b = np.zeros((layers, rank, out), np.float32)
+    if adapter and name in adapter:
+      r = adapter[name]["A"].shape[-1]
+      a[..., :r], b[:, :r] = adapter[name]["A"], adapter[name]["B"]
+    return a, b
+
+  stacked = {name: [factors(adapter, name) for adapter in adapters] for name in shapes}
+  return {
+    name: {
+      "A": jnp.asarray(np.stack([a for a, _ in pairs])),
+      "B": jnp.asarray(np.stack([b for _, b in pairs])),
+    }
+    for name, pairs in sorted(stacked.items())
+  }
+
+
+def _full_group(entries, specs, dtype, allow_pickle, desks):
+  """Whole models as particles, read leaf by leaf by the processes that hold them."""
+  readers, members = [], []
+  for mine, base in entries:  # experts of one model too are a particle each
+    readers += [_reader(base.folder, dtype, allow_pickle)] * len(mine)
+    members += mine
+  _, base = entries[0]
+
+  def leaf(path, like):
+    read = lambda i: readers[i](tuple(key.key for key in path))
+    if desks:
+      return desks.stack((len(members), *like.shape), read)
+    return np.stack([read(i) for i in range(len(members))])
+
+  init = make_decoder(base.config, dtype).init
+  particles = jax.tree_util.tree_map_with_path(
+    leaf, jax.eval_shape(init, jax.random.key(0))
+  )
+  return Group(
+    "full",
+    tuple(specs[i] for i in members),
+    tuple(members),
+    base.config,
+    base.tokenizer,
+    base.stops,
+    None,
+    particles,
+  )

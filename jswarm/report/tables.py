@@ -1,0 +1,89 @@
+"""Results as tables: of one run, and of one search over several seeds."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jswarm.run.loop import Result
+
+LABELS = {
+  "best_single": "best single expert",
+  "initial": "initial best DAG",
+  "star": "star",
+  "chain": "chain",
+  "random": "random DAG",
+  "system": "found system",
+}
+ALPHA = 0.05  # one-sided level of the paired bootstrap
+
+
+def table(result: Result) -> str:
+  """Test score of the found system beside what it has to beat."""
+  test = result.results["test"]
+  lines = [f"{'test':<20} {'score':>7} {'stderr':>7} {'n':>5}"]
+  for name, label in LABELS.items():
+    if name in test:
+      row = test[name]
+      lines.append(
+        f"{label:<20} {_number(row['score'])} {_number(row['stderr'])} {row['n']:>5}"
+      )
+  paired = result.results["system_vs_best_single"]
+  if paired:
+    lines.append(
+      f"found - best single: {paired['difference']:+.4f}, 95 % interval"
+      f" [{paired['low']:+.4f}, {paired['high']:+.4f}], p = {paired['p']:.4f}"
+    )
+  return "\n".join(lines)
+
+
+def test_scores(results: Mapping[str, Any]) -> dict[str, float]:
+  """{contender: test score} of a results.json."""
+  return {
+    name: results["test"][name]["score"] for name in LABELS if name in results["test"]
+  }
+
+
+def sweep_table(runs: Sequence[Mapping[str, Any]]) -> str:
+  """Markdown: a row a seed, the means, and in how many seeds the system won."""
+  names = list(test_scores(runs[0]))
+  header = [
+    "seed",
+    *(LABELS[name] for name in names),
+    "found - single",
+    "p",
+    "calls",
+    "seconds",
+  ]
+  lines = [_row(header), _row(["---"] * len(header))]
+  for results in runs:
+    scores, paired = test_scores(results), results["system_vs_best_single"]
+    lines.append(
+      _row(
+        [
+          str(results["seed"]),
+          *(f"{scores[name]:.3f}" for name in names),
+          f"{paired['difference']:+.3f}",
+          f"{paired['p']:.4f}",
+          str(results["spend"]["made"]),
+          f"{results['timing']['seconds']:.0f}",
+        ]
+      )
+    )
+  means = np.mean([[test_scores(r)[name] for name in names] for r in runs], axis=0)
+  lines.append(_row(["mean", *(f"{m:.3f}" for m in means), "", "", "", ""]))
+  won = sum(r["system_vs_best_single"]["p"] < ALPHA for r in runs)
+  lines.append(
+    f"\nThe found system beats the best single expert in {won} of {len(runs)}"
+    f" seeds (paired bootstrap over the test questions, one-sided p <"
+    f" {ALPHA})."
+  )
+  return "\n".join(lines)
+
+
+def _row(cells):
+  return "| " + " | ".join(cells) + " |"
+
+
+def _number(value):
+  return f"{value:7.4f}" if value is not None else f"{'-':>7}"

@@ -1,0 +1,223 @@
+"""What a search is made of: Settings, and the State between two iterations."""
+
+import dataclasses
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jswarm.core.types import Experts, PyTree
+from jswarm.graphs import dag as dag_lib
+from jswarm.graphs import decode
+from jswarm.swarm import motion, pso
+
+MODES = ("fixed", "as_published")
+STEPS = ("both", "role", "weight")
+ROLE_WEIGHTS = ("current", "best")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+  """Sizes and rules of a search.
+
+  Attributes:
+    mode, steps: see the module; `steps` leaves the other step out (ablations).
+    graphs: G, adjacency particles (N of the paper).
+    assignments: A, random assignments a weight-step (M of the paper).
+    iterations: most iterations (the paper's 20).
+    keep_assignments: a random assignment that scores best may be the result, as
+      in the public code; off: only systems with expert i on node i.
+    role_weights: the role-step scores graphs on the "current" weights of the weight
+      swarm, as published, or on those of the "best" system so far.
+    race: the role-step scores its graphs by so many examples at a time and drops
+      those that the rest cannot make matter (see `racing`); 0: all at once.
+    graph: how adjacencies decode; role, weight: the two swarms' PSO settings.
+  """
+
+  mode: str
+  steps: str
+  graphs: int
+  assignments: int
+  iterations: int
+  keep_assignments: bool
+  role_weights: str
+  graph: decode.Settings
+  role: motion.Settings
+  weight: motion.Settings
+  race: int = 0
+
+  def __post_init__(self):
+    for field, allowed in (
+      ("mode", MODES),
+      ("steps", STEPS),
+      ("role_weights", ROLE_WEIGHTS),
+    ):
+      if getattr(self, field) not in allowed:
+        raise ValueError(
+          f"search.{field}={getattr(self, field)!r}: allowed are {', '.join(allowed)}."
+        )
+    for field, least in (
+      ("graphs", 1),
+      ("assignments", 1),
+      ("iterations", 0),
+      ("race", 0),
+    ):
+      if getattr(self, field) < least:
+        raise ValueError(f"search.{field}={getattr(self, field)}: at least {least}.")
+
+
+@flax.struct.dataclass
+class Graph:
+  """A continuous adjacency with the DAG that was decoded from it and executed.
+
+  With top-p decoding each decode is another draw, so the two stay together.
+  """
+
+  adjacency: jax.Array  # float32 [N, N]
+  dag: dag_lib.Dag
+
+
+@flax.struct.dataclass
+class System:
+  """A multi-LLM system that was scored: the result of a search.
+
+  Attributes:
+    graph: what was executed, never decoded again.
+    assignment: int32 [N], node -> expert.
+    weights: for each group of the pool, [E_group, ...] leaves.
+    utility: on the dev split; iteration and step: when it was scored.
+  """
+
+  graph: Graph
+  assignment: jax.Array
+  weights: tuple[PyTree, ...]
+  utility: jax.Array  # float32 []
+  iteration: jax.Array  # int32 []
+  step: jax.Array  # int32 []: 0 role, 1 weight
+
+
+@flax.struct.dataclass
+class State:
+  """Everything between two iterations.
+
+  Attributes:
+    iteration: of the last finished one; 0 after `start`.
+    stalled: scored iterations since `best` improved.
+    role, weight: the swarms; weight has one for each group that shares a base.
+    swarm_best: the graph that gave the role swarm its best utility.
+    reference: the graph on which the weight swarm's utilities were measured.
+    assignments: int32 [A, N] of the last weight-step.
+    best, initial: best system so far, and after `start`.
+  """
+
+  iteration: jax.Array
+  stalled: jax.Array
+  role: pso.State
+  weight: tuple[pso.State, ...]
+  swarm_best: Graph
+  reference: Graph
+  assignments: jax.Array
+  best: System
+  initial: System
+
+
+def blank(experts: Experts, settings: Settings) -> State:
+  """A state of the right shapes and dtypes, to restore a checkpoint into."""
+  num, key = len(experts.names), jax.random.key(0)
+  adjacency = jnp.zeros((settings.graphs, num, num), jnp.float32)
+  keys = jax.random.split(key, settings.graphs)
+  swarm = Graph(adjacency, decode.decode_swarm(adjacency, keys, settings.graph))
+  graph = jax.tree.map(lambda leaf: leaf[0], swarm)
+  zero = jnp.int32(0)
+  system = System(
+    graph=graph,
+    assignment=jnp.zeros(num, jnp.int32),
+    weights=experts.weights,
+    utility=jnp.float32(0),
+    iteration=zero,
+    step=zero,
+  )
+  weight = tuple(
+    pso.start(key, group, jnp.zeros(len(members)), settings.weight)
+    for members, group in zip(experts.groups, experts.weights)
+  )
+  return State(
+    iteration=zero,
+    stalled=zero,
+    role=pso.start(key, adjacency, jnp.zeros(settings.graphs), settings.role),
+    weight=weight if moves_weights(experts, settings) else (),
+    swarm_best=graph,
+    reference=graph,
+    assignments=jnp.zeros((settings.assignments, num), jnp.int32),
+    best=system,
+    initial=system,
+  )
+
+
+def template(experts: Experts, settings: Settings) -> State:
+  """`blank` as shapes, each particle of weights where the pool has its first ones, the
+  best and the worst on all of those devices."""
+  state = jax.eval_shape(lambda: blank(experts, settings))
+
+  def like(shapes, weights, spec=None):
+    return jax.tree.map(
+      lambda s, x: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=_sharding(x, spec)),
+      shapes,
+      weights,
+    )
+
+  def place(swarm, weights):
+    each = {
+      name: like(getattr(swarm, name), weights)
+      for name in ("position", "velocity", "best_position")
+    }
+    one = {
+      name: like(getattr(swarm, name), weights, jax.sharding.PartitionSpec())
+      for name in ("swarm_best_position", "swarm_worst_position")
+    }
+    return swarm.replace(**each, **one)
+
+  return state.replace(
+    weight=tuple(map(place, state.weight, experts.weights)),
+    best=state.best.replace(weights=like(state.best.weights, experts.weights)),
+    initial=state.initial.replace(weights=like(state.initial.weights, experts.weights)),
+  )
+
+
+def _sharding(x, spec):
+  """That of a weight which is spread over devices, or another `spec` on those."""
+  sharding = getattr(x, "sharding", None)
+  if not isinstance(sharding, jax.sharding.NamedSharding):
+    return None
+  return sharding if spec is None else sharding.update(spec=spec)
+
+
+def moves_weights(experts: Experts, settings: Settings) -> bool:
+  """Is there a weight-step, and is there a pair of experts that it can mix?"""
+  return settings.steps != "role" and bool(experts.groups)
+
+
+def keep(
+  state: State,
+  value: float,
+  graph: Graph,
+  assignment: jax.Array,
+  weights: tuple[PyTree, ...],
+  iteration: int,
+  step: int,
+) -> State:
+  """The state whose best system is this one, if it is strictly better."""
+  # `not >` so that a search whose first evaluations failed can still find a best.
+  if not np.isfinite(value) or float(value) <= float(state.best.utility):
+    return state
+  return state.replace(
+    best=System(
+      graph=graph,
+      assignment=jnp.asarray(assignment, jnp.int32),
+      weights=weights,
+      utility=jnp.float32(value),
+      iteration=jnp.int32(iteration),
+      step=jnp.int32(step),
+    )
+  )

@@ -1,0 +1,262 @@
+"""The found system as a folder: System <-> jswarm_system.json + adapters.
+
+The DAG that scored is stored decoded and is never sampled again. Each expert is a
+folder that also loads alone (PEFT adapter, or a whole model).
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from jswarm.core.types import Experts
+from jswarm.distributed import processes
+from jswarm.run.log import clean, write_json
+from jswarm.swarm.state import System
+from jswarm.systems import waves
+
+SCHEMA = 1
+FILE = "jswarm_system.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedSystem:
+  """A system that answers; see `jswarm.load_system`.
+
+  Attributes:
+    job: the DAG with its experts. experts: the pool of just those experts.
+    wording, limit, chat: as in the search. description: the JSON.
+  """
+
+  job: waves.Job
+  experts: Experts
+  wording: waves.Wording
+  limit: int
+  chat: bool
+  description: Mapping[str, Any]
+
+  def generate(self, prompts: Sequence[str], *, limit: int | None = None) -> list[str]:
+    """The system's reply to each prompt; `limit`: most new tokens of every node."""
+    return self.trace(prompts, limit=limit).replies[0]
+
+  def trace(
+    self,
+    prompts: Sequence[str],
+    *,
+    limit: int | None = None,
+    chunks: Sequence[tuple[str, ...]] | None = None,
+  ) -> waves.Transcript:
+    """Also what every node said; `chunks`: context, one for each node, a prompt."""
+    chunks = chunks or [None] * len(prompts)
+    questions = [waves.Question(p, c) for p, c in zip(prompts, chunks, strict=True)]
+    return waves.run(
+      [self.job],
+      [questions],
+      self.experts,
+      self.wording,
+      limit=limit or self.limit,
+      chat=self.chat,
+    )
+
+
+def job_of(system: System) -> waves.Job:
+  """The system as something to execute."""
+  return waves.make_job(system.graph.dag, np.asarray(system.assignment))
+
+
+def describe(system: System, names: Sequence[str]) -> dict[str, Any]:
+  """Nodes, edges and origin of a system, JSON-able."""
+  job = job_of(system)
+  edges = [
+    [int(i), int(j)]
+    for i, j in zip(*np.nonzero(job.edges))
+    if job.depth[i] >= 0 and job.depth[j] >= 0
+  ]
+  order = [int(n) for n in np.argsort(job.position) if job.depth[n] >= 0]
+  return {
+    "nodes": [
+      {"id": n, "expert": names[job.assignment[n]], "depth": int(job.depth[n])}
+      for n in order
+    ],
+    "edges": edges,
+    "topological_order": order,
+    "end": job.end,
+    "dev": float(system.utility),
+    "iteration": int(system.iteration),
+    "step": ("role", "weight")[int(system.step)],
+  }
+
+
+def save(
+  folder: str | os.PathLike,
+  system: System,
+  experts: Experts,
+  wording: waves.Wording,
+  *,
+  limit: int,
+  chat: bool,
+  serving: Mapping[str, Any],
+  context: Mapping[str, Any],
+) -> None:
+  """Writes the system; an older one of that name is replaced as a whole.
+
+  Of several processes rank 0 writes it, and each the experts that it alone holds.
+
+  Args:
+    folder: the system's folder.
+    system: what to write; only the experts that it executes are stored.
+    experts: the pool it was found in.
+    wording, limit, chat: how its nodes are asked.
+    serving: fields of the config that decide what they say: dtype, sampling, seed ...
+    context: JSON-able facts for the model card: task, scores, config.
+  """
+  folder = pathlib.Path(folder)
+  partial = folder.with_name(folder.name + ".part")
+  if processes.is_writer():
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+  processes.barrier("the system's folder")
+  described = describe(system, experts.names)
+  job = job_of(system)
+  used = sorted({job.assignment[n] for n in described["topological_order"]})
+  stored = experts.save(str(partial), system.weights, used)
+  if not processes.is_writer():
+    return
+  size = len(job.edges)
+  save_file(
+    {
+      "adjacency": np.asarray(system.graph.adjacency, np.float32),
+      "edges": job.edges.astype(np.uint8),
+    },
+    partial / "adjacency.safetensors",
+  )
+  write_json(
+    partial / FILE,
+    {
+      "schema_version": SCHEMA,
+      **described,
+      "num_nodes": size,
+      "experts": stored,
+      "wording": dataclasses.asdict(wording),
+      "limit": limit,
+      "chat": chat,
+      "serving": dict(serving),
+      "context": dict(context),
+    },
+  )
+  (partial / "graph.mmd").write_text(mermaid(described))
+  (partial / "README.md").write_text(_card(described, stored, context))
+  _write_sums(partial)
+  old = folder.with_name(folder.name + ".old")
+  shutil.rmtree(old, ignore_errors=True)
+  if folder.exists():
+    folder.rename(old)
+  partial.rename(folder)
+  shutil.rmtree(old, ignore_errors=True)
+
+
+def read(folder: str | os.PathLike) -> tuple[dict[str, Any], waves.Job]:
+  """(description, job) of a saved system; node experts index `description["experts"]`.
+
+  Raises:
+    ValueError: no system there, another schema, or a file that was changed.
+  """
+  folder = pathlib.Path(folder)
+  if not (folder / FILE).is_file():
+    raise ValueError(f"{folder} holds no {FILE}: give the `best` folder of a run.")
+  description = json.loads((folder / FILE).read_text())
+  if description.get("schema_version") != SCHEMA:
+    raise ValueError(
+      f"{folder / FILE}: schema_version"
+      f" {description.get('schema_version')!r}, this jswarm reads"
+      f" {SCHEMA}; use the version that wrote it."
+    )
+  _check_sums(folder)
+  names = list(description["experts"])
+  size = description["num_nodes"]
+  edges, depth = np.zeros((size, size), bool), np.full(size, -1)
+  for i, j in description["edges"]:
+    edges[i, j] = True
+  assignment = np.zeros(size, int)
+  for node in description["nodes"]:
+    depth[node["id"]] = node["depth"]
+    assignment[node["id"]] = names.index(node["expert"])
+  position = np.zeros(size, int)
+  position[description["topological_order"]] = np.arange(len(description["nodes"]))
+  return description, waves.Job(
+    edges, depth, position, description["end"], tuple(assignment.tolist())
+  )
+
+
+def mermaid(described: Mapping[str, Any]) -> str:
+  """The DAG as a Mermaid flowchart, which GitHub and the hub render."""
+  lines = ["graph LR"]
+  for node in described["nodes"]:
+    label = f"{node['id']}: {node['expert']}"
+    shape = f'(["{label}"])' if node["id"] == described["end"] else f'["{label}"]'
+    lines.append(f"  n{node['id']}{shape}")
+  return "\n".join(lines + [f"  n{i} --> n{j}" for i, j in described["edges"]]) + "\n"
+
+
+def _card(described, stored, context):
+  bases = sorted({entry.get("base", "") for entry in stored.values()} - {""})
+  header = ["---", "library_name: jswarm", "tags: [multi-llm, swarm, lora]"]
+  header += [f"base_model: [{', '.join(bases)}]"] if bases else []
+  body = [
+    "---",
+    "",
+    "# A multi-LLM system",
+    "",
+    f"Found by jswarm in iteration {described['iteration']}"
+    f" ({described['step']}-step), dev utility {described['dev']:.4f}.",
+    "",
+    "```mermaid",
+    mermaid(described).rstrip(),
+    "```",
+    "",
+    "```python",
+    "import jswarm",
+    'system = jswarm.load_system("this/folder")',
+    'system.generate(["..."])',
+    "```",
+    "",
+    "```json",
+    json.dumps(clean(dict(context)), indent=2),
+    "```",
+    "",
+  ]
+  return "\n".join(header + body)
+
+
+def _files(folder):
+  return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "SHA256SUMS")
+
+
+def _sum(path):
+  with open(path, "rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_sums(folder):
+  lines = [f"{_sum(p)}  {p.relative_to(folder).as_posix()}\n" for p in _files(folder)]
+  (folder / "SHA256SUMS").write_text("".join(lines))
+
+
+def _check_sums(folder):
+  sums = folder / "SHA256SUMS"
+  if not sums.is_file():
+    raise ValueError(f"{sums} is missing: the folder was not written to its end.")
+  for line in sums.read_text().splitlines():
+    digest, name = line.split("  ", 1)
+    if not (folder / name).is_file() or _sum(folder / name) != digest:
+      raise ValueError(
+        f"{folder / name} is missing or was changed since the system"
+        " was saved: copy the folder again."
+      )

@@ -1,0 +1,218 @@
+"""Scores systems: replies -> utility. `Evaluator.evaluate(jobs) -> Evaluation[]`.
+
+The utility of a system is the mean of its per-example scores. Whatever cannot be
+scored is missing: it is NaN here, and NaN is never a best and never a worst.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import itertools
+import traceback
+from typing import NamedTuple
+
+from absl import logging
+import numpy as np
+
+from jswarm.core.types import Experts, Request
+from jswarm.systems import waves
+from jswarm.systems.system_memo import DagCache
+from jswarm.tasks.base import Example, Task, UtilityError
+
+MOST_FAILURES = 5  # in a row; then the utility itself is broken
+
+
+class Evaluation(NamedTuple):
+  """One system on one split.
+
+  Attributes:
+    utility: mean of the scores that are not missing; NaN if none or failed.
+    scores: float64 [X]; NaN is missing.
+    replies: [X] the system's final replies; None where it was not asked.
+    error: empty, or why the evaluation failed.
+    unasked: examples at the end that were never asked; see `racing`.
+  """
+
+  utility: float
+  scores: np.ndarray
+  replies: list[str | None]
+  error: str = ""
+  unasked: int = 0
+
+
+NOTHING = Evaluation(float("nan"), np.zeros(0), [])  # of no example yet
+
+
+class UtilityBroken(RuntimeError):
+  """The utility failed so often in a row that a search makes no sense."""
+
+
+@dataclasses.dataclass
+class Evaluator:
+  """Runs systems on examples of a task and scores what they say.
+
+  Attributes:
+    judge: the index of the expert that rates replies, for tasks of that kind, or
+      a function `requests -> replies` of a model outside the pool.
+    cache: what the same systems said before on the same weights, or None.
+    failed: evaluations that failed so far; in_a_row: since the last good one.
+  """
+
+  task: Task
+  experts: Experts
+  wording: waves.Wording
+  judge: object = None
+  cache: DagCache | None = None
+  failed: int = 0
+  in_a_row: int = 0
+  first_error: str = ""
+
+  def evaluate(
+    self, jobs: Sequence[waves.Job], examples: Sequence[Example]
+  ) -> list[Evaluation]:
+    """An `Evaluation` a job, in order; all jobs run together.
+
+    Raises:
+      UtilityBroken: five evaluations in a row failed; carries the first traceback.
+    """
+    return self._evaluate(jobs, [examples] * len(jobs))
+
+  def proceed(
+    self,
+    jobs: Sequence[waves.Job],
+    examples: Sequence[Example],
+    begun: Sequence[Evaluation],
+    reach: Sequence[int],
+  ) -> list[Evaluation]:
+    """The same evaluations, continued: job j is scored on `examples[:reach[j]]`.
+
+    Only for scores that are given example by example. `begun` holds what is known
+    of the first examples (`NOTHING` if that is nothing); what reached that far is
+    given back as it is. One that fails has failed for all examples.
+    """
+    todo = [j for j, e in enumerate(begun) if len(e.scores) < reach[j]]
+    parts = self._evaluate(
+      [jobs[j] for j in todo], [examples[len(begun[j].scores) : reach[j]] for j in todo]
+    )
+    done = list(begun)
+    for j, part in zip(todo, parts):
+      done[j] = _joined(begun[j], part, len(examples))
+    return done
+
+  def check_room(self) -> None:
+    """Raises ValueError if a question of the task cannot fit an expert's context."""
+    for examples in (self.task.dev, self.task.test):
+      questions = self._questions(examples, map(self.task.prompt, examples))
+      waves.check_room(questions, self.experts, self.wording, self.task.limit)
+
+  def _evaluate(self, jobs, splits):
+    """An `Evaluation` a job, each on examples of its own."""
+    task = self.task
+    answers = self._run(jobs, self._asked(splits), task.limit)
+    if task.followup:
+      checks = self._follow(jobs, splits, answers)
+      scored = [
+        self._score(task.followup.score, split, a, c)
+        for split, a, c in zip(splits, answers, checks)
+      ]
+    elif task.judge:
+      scored = self._judged(splits, answers)
+    else:
+      scored = [self._score(task.score, split, a) for split, a in zip(splits, answers)]
+    return [
+      Evaluation(mean(scores), scores, replies, error)
+      for (scores, error), replies in zip(scored, answers)
+    ]
+
+  def _asked(self, splits):
+    """Questions of all splits; an example that is in several is put in words once."""
+    examples = list({id(e): e for split in splits for e in split}.values())
+    made = self._questions(examples, map(self.task.prompt, examples))
+    question = {id(e): q for e, q in zip(examples, made)}
+    return [[question[id(e)] for e in split] for split in splits]
+
+  def _questions(self, examples, prompts):
+    return [
+      waves.Question(p, e.chunks if self.task.needs_context else None, e.where)
+      for e, p in zip(examples, prompts)
+    ]
+
+  def _run(self, jobs, questions, limit):
+    settings = dict(limit=limit, chat=self.task.chat)
+    if self.cache:
+      return self.cache.run(jobs, questions, self.experts, self.wording, **settings)
+    return waves.run(jobs, questions, self.experts, self.wording, **settings).replies
+
+  def _follow(self, jobs, splits, answers):
+    """The same systems, each on the same DAG, asked about their own answers."""
+    follow = self.task.followup
+    asked = [
+      self._questions(split, map(follow.prompt, split, said))
+      for split, said in zip(splits, answers)
+    ]
+    return self._run(jobs, asked, follow.limit)
+
+  def _judged(self, splits, answers):
+    judge = self.task.judge
+    expert, ask = (
+      (self.judge, self.experts.ask) if isinstance(self.judge, int) else (0, self.judge)
+    )
+    requests = [
+      Request(expert, judge.prompt(e, a), judge.limit, True)
+      for split, said in zip(splits, answers)
+      for e, a in zip(split, said)
+    ]
+    verdicts = iter([judge.parse(reply.text) for reply in ask(requests)])
+    rows = [
+      np.array(list(itertools.islice(verdicts, len(said))), float) for said in answers
+    ]
+    missing = sum(int(np.isnan(row).sum()) for row in rows)
+    if missing:
+      logging.info(
+        "%d of %d verdicts name no rating and are missing.", missing, len(requests)
+      )
+    return [
+      (row, "" if np.isfinite(row).any() else "no verdict could be read")
+      for row in rows
+    ]
+
+  def _score(self, score, examples, *replies):
+    """(scores, error) of one job; a failure is marked, counted and survived."""
+    try:
+      scores = np.asarray(score(examples, *replies), float)
+    except UtilityError as error:
+      self.failed += 1
+      self.in_a_row += 1
+      if self.in_a_row == 1:
+        self.first_error = "".join(traceback.format_exception(error))
+      logging.warning("Evaluation failed (%d in a row): %s", self.in_a_row, error)
+      if self.in_a_row >= MOST_FAILURES:
+        raise UtilityBroken(
+          f"the utility failed {self.in_a_row} times in a row; the first failure:\n"
+          f"{self.first_error}"
+        ) from error
+      return np.full(len(examples), np.nan), str(error)
+    self.in_a_row = 0
+    return scores, ""
+
+
+def mean(scores: np.ndarray) -> float:
+  """Mean of the scores that are not missing. For scores of one length it never falls
+  when a score rises: each rounding of a sum of a fixed order is monotone."""
+  known = scores[~np.isnan(scores)]
+  return float(known.mean()) if len(known) else float("nan")
+
+
+def _joined(begun, part, size):
+  """One evaluation of both parts, `size` examples long if it failed."""
+  replies = [*begun.replies, *part.replies]
+  if part.error:
+    lacking = size - len(replies)
+    return Evaluation(
+      float("nan"),
+      np.full(size, np.nan),
+      replies + [None] * lacking,
+      part.error,
+      lacking,
+    )
+  scores = np.concatenate([begun.scores, part.scores])
+  return Evaluation(mean(scores), scores, replies)

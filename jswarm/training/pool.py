@@ -1,0 +1,415 @@
+"""Makes a pool of experts: records -> LoRA experts on one base, as PEFT folders.
+
+    train_data -> train.sft -> peft.save_adapter -> engine (dev score)
+
+Each expert is finished before the next begins, and a finished one is not trained
+again, so the same command continues an interrupted pool. Beside each stands what it
+was made from; under other settings or data it is refused, not taken for the same.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+
+from absl import logging
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jswarm.engine import engine
+from jswarm.formats import hf_model, peft_adapter
+from jswarm.formats import tokenizer as tokenizer_lib
+from jswarm.model import decoder as decoder_lib
+from jswarm.model.architecture import DecoderConfig
+from jswarm.model.sampling import Sampling
+from jswarm.pool import load as load_lib
+from jswarm.run.log import write_json
+from jswarm.systems import waves
+from jswarm.tasks.base import Example
+from jswarm.tasks.custom import custom_utility, imported
+from jswarm.training import data as data_lib
+from jswarm.training import sft
+
+# What no result depends on, or only through the records, whose digest is compared:
+# shown beside another difference, none by itself.
+_SHOWN = frozenset(
+  [
+    "base",
+    "settings.eval_every",
+    "settings.save_every",
+    *(
+      f"source.{field}"
+      for field in (
+        "path",
+        "dev_path",
+        "records",
+        "arguments",
+        "count",
+        "dev_count",
+        "seed",
+      )
+    ),
+  ]
+)
+_BASE_FILES = (
+  "config.json",
+  "generation_config.json",
+  "tokenizer*.json",
+  "*.jinja",
+  "*.safetensors",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+  """Where an expert's records come from: a file, or a function of the user's.
+
+  Attributes:
+    path, dev_path: JSONL of {"prompt", "completion"}, optional "answer".
+    records: "pkg.module:function", called as (split=, count=, seed=, **arguments)
+      with the splits "train" and "dev"; instead of files.
+    arguments: of that function.
+    count, dev_count: records to make, or to take of the files (0: all).
+    chat: prompts stand in the base's chat template.
+    score: "pkg.module:function", (examples, replies) -> scores of the dev score;
+      empty: 1 where the reply is the completion, else 0.
+    limit: most new tokens of a dev reply.
+  """
+
+  path: str = ""
+  dev_path: str = ""
+  records: str = ""
+  arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  count: int = 0
+  dev_count: int = 0
+  chat: bool = False
+  score: str = ""
+  limit: int = 32
+
+  def __post_init__(self):
+    if bool(self.path) == bool(self.records):
+      raise ValueError(
+        f"path={self.path!r} and records={self.records!r}: give exactly"
+        " one, a JSONL file or pkg.module:function."
+      )
+    least = 1 if self.records else 0  # a function has no end to stop at
+    if self.count < least or self.dev_count < 0:
+      raise ValueError(
+        f"count={self.count}, dev_count={self.dev_count}: allowed are"
+        f" {least} or more, and for dev 0 or more."
+      )
+
+  def load(self, seed: int) -> tuple[list[dict], list[dict]]:
+    """(train, dev) records; dev may be empty."""
+    if self.records:
+      return (
+        self._made("train", self.count, seed),
+        self._made("dev", self.dev_count, seed),
+      )
+    train_records = data_lib.read_jsonl(self.path)
+    dev = data_lib.read_jsonl(self.dev_path) if self.dev_path else []
+    return train_records[: self.count or None], dev[: self.dev_count or None]
+
+  def _made(self, split, count, seed):
+    make = imported(self.records, "records")
+    made = make(split=split, count=count, seed=seed, **self.arguments) if count else []
+    return [
+      data_lib.check_record(record, f"{self.records}, {split} record {i}")
+      for i, record in enumerate(made)
+    ]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scratch:
+  """A base to train from scratch: its shape, tokenizer and data.
+
+  Attributes:
+    config: fields of `DecoderConfig` but the vocabulary's size.
+    tokenizer: "pkg.module:function", () -> tokenizer.
+    source: its records; settings: of the training.
+  """
+
+  config: Mapping[str, Any]
+  tokenizer: str
+  source: Source
+  settings: sft.Settings
+
+
+def train_pool(
+  out: str | os.PathLike,
+  base: str | Scratch,
+  sources: Mapping[str, Source],
+  settings: sft.Settings,
+  *,
+  max_tokens: int,
+) -> list[dict[str, Any]]:
+  """Trains a pool into `out`: base/ (if from scratch) and experts/<name>/.
+
+  Args:
+    out: folder of the pool; a second call continues there.
+    base: folder or hub id of the base, or how to make one.
+    sources: expert -> its records; those of expert i are drawn with the seed
+      settings.seed + 1 + i.
+    settings: of every adapter. All start from the same A, without which the factors
+      of two experts could not be averaged.
+    max_tokens: longest record; longer ones are left out.
+
+  Returns:
+    A row an expert: name, dev_loss, dev_score, base_score on the same records; also
+    written to out/pool.json.
+
+  Raises:
+    ValueError: a record, a folder or a setting is wrong; named. An expert or the base
+      in `out` was made from others; the difference is shown and it stays as it is.
+  """
+  out = pathlib.Path(out)
+  data = {
+    name: source.load(settings.seed + 1 + i)
+    for i, (name, source) in enumerate(sources.items())
+  }
+  folder = base if isinstance(base, str) else _from_scratch(out, base, max_tokens)
+  local = load_lib.locate(folder)
+  config, params = hf_model.load_base(local)
+  # Stacked: the backward pass of unrolled layers takes minutes to compile.
+  tools = _Base(
+    folder,
+    config,
+    jax.tree.map(jnp.asarray, params),
+    tokenizer_lib.load_tokenizer(local),
+    decoder_lib.make_decoder(config),
+  )
+  identity = {"base": folder, "base_sha256": _base_digest(local)}
+  made = {
+    name: _made_from(
+      source,
+      data[name],
+      settings,
+      max_tokens,
+      {**identity, "source.seed": settings.seed + 1 + i},
+    )
+    for i, (name, source) in enumerate(sources.items())
+  }
+  targets = {name: out / "experts" / name for name in sources}
+  # All are compared before any is trained.
+  finished = {
+    name: _recorded(out, target, made[name])
+    for name, target in targets.items()
+    if (target / "training.json").exists()
+  }
+  rows = []
+  for name, source in sources.items():
+    if name in finished:
+      rows.append(finished[name])
+    else:
+      rows.append(_expert(out, tools, name, source, data[name], settings, max_tokens))
+      # Last: it marks the expert as finished.
+      write_json(targets[name] / "training.json", {**rows[-1], "made_from": made[name]})
+    logging.info("%s", rows[-1])
+    write_json(out / "pool.json", {"base": folder, "experts": rows})
+  return rows
+
+
+@dataclasses.dataclass(frozen=True)
+class _Base:
+  path: str
+  config: DecoderConfig
+  params: Any
+  tokenizer: Any
+  decoder: decoder_lib.Decoder
+
+
+def _expert(out, base, name, source, data, settings, max_tokens):
+  """The row of one expert, trained now."""
+  rows = [
+    _tokenize(base.tokenizer, part, source, max_tokens) if part else None
+    for part in data
+  ]
+  trained = sft.sft(
+    base.decoder,
+    base.params,
+    rows[0],
+    rows[1],
+    settings,
+    folder=out / "checkpoints" / name,
+    name=name,
+  )
+  adapter = jax.tree.map(np.asarray, trained.weights)
+  peft_adapter.save_adapter(
+    str(out / "experts" / name), adapter, base.path, base.config
+  )
+  return {
+    "name": name,
+    "steps": settings.steps,
+    "dev_loss": list(trained.dev_loss.values())[-1:],
+    **_scores(base, adapter, source, data[1]),
+  }
+
+
+def _from_scratch(out, scratch, max_tokens):
+  """The folder of a base, trained now or found finished."""
+  folder = out / "base"
+  data = scratch.source.load(scratch.settings.seed)
+  made = _made_from(
+    scratch.source,
+    data,
+    scratch.settings,
+    max_tokens,
+    {
+      "tokenizer": scratch.tokenizer,
+      **{f"config.{k}": v for k, v in scratch.config.items()},
+    },
+  )
+  if (folder / "config.json").exists():
+    _recorded(out, folder, made)
+    return str(folder)
+  tokenizer = imported(scratch.tokenizer, "tokenizer")()
+  config = DecoderConfig(vocab=len(tokenizer), **scratch.config)
+  rows = [
+    _tokenize(tokenizer, part, scratch.source, max_tokens) if part else None
+    for part in data
+  ]
+  trained = sft.pretrain(
+    decoder_lib.make_decoder(config),
+    *rows,
+    scratch.settings,
+    folder=out / "checkpoints" / "base",
+  )
+  tokenizer.save_pretrained(folder)
+  write_json(folder / "training.json", {"made_from": made})
+  # Last: its config.json marks the base as finished.
+  hf_model.save_base(str(folder), config, jax.tree.map(np.asarray, trained.weights))
+  return str(folder)
+
+
+def _made_from(source, data, settings, max_tokens, more):
+  """What a result depends on, flat and as JSON gives it back."""
+  made = {
+    **more,
+    "max_tokens": max_tokens,
+    **{f"source.{k}": v for k, v in vars(source).items()},
+    **{f"settings.{k}": v for k, v in vars(settings).items()},
+    "records": hashlib.sha256(json.dumps(data, default=str).encode()).hexdigest()[:16],
+  }
+  return json.loads(json.dumps(made, default=str))
+
+
+def _recorded(out, folder, made):
+  """The row of a finished folder, once it is known to be made from the same.
+
+  Raises:
+    ValueError: it was made from something else; shows the difference.
+  """
+  path = folder / "training.json"
+  row = json.loads(path.read_text()) if path.exists() else {}
+  before = row.pop("made_from", None)
+  if before is None:  # an older version made it
+    logging.warning(
+      "%s is taken as it is: it has no record of the settings and data"
+      " that it was made from",
+      folder,
+    )
+    return row
+  changed = [
+    k for k in sorted(before.keys() | made.keys()) if before.get(k) != made.get(k)
+  ]
+  if set(changed) - _SHOWN:
+    lines = [f"  {k}: {before.get(k)!r} there, {made.get(k)!r} now" for k in changed]
+    raise ValueError(
+      f"{folder} was made from other settings or data; use another"
+      f" --out, or set them back, or delete {folder} and"
+      f" {out / 'checkpoints' / folder.name} to make it anew:\n" + "\n".join(lines)
+    )
+  return row
+
+
+def _base_digest(folder):
+  """Identifies a base by its files, wherever it lies."""
+  sha = hashlib.sha256()
+  paths = {p for pattern in _BASE_FILES for p in pathlib.Path(folder).glob(pattern)}
+  for path in sorted(paths):
+    with open(path, "rb") as file:
+      sha.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+  return sha.hexdigest()[:16]
+
+
+def _tokenize(tokenizer, records, source, max_tokens):
+  return data_lib.tokenize(tokenizer, records, chat=source.chat, max_tokens=max_tokens)
+
+
+def _scores(base, adapter, source, records):
+  """{"dev_score", "base_score"}: mean score of the expert and of the bare base."""
+  if not records:
+    return {}
+  specs = tuple(load_lib.Spec(name=n, base=base.path) for n in ("expert", "base"))
+  zero = jax.tree.map(np.zeros_like, adapter)
+  group = load_lib.Group(
+    "lora",
+    specs,
+    (0, 1),
+    base.config,
+    base.tokenizer,
+    tokenizer_lib.stop_ids(base.tokenizer, load_lib.locate(base.path)),
+    base.params,
+    jax.tree.map(lambda *x: jnp.stack([jnp.asarray(y) for y in x]), adapter, zero),
+  )
+  pool = engine.make_experts(
+    load_lib.Pool(("expert", "base"), (group,)),
+    engine.Settings(
+      rows=32,
+      pack_tokens=2048,
+      form="auto",
+      speculate=False,
+      int8=False,
+      memo="",
+      devices=1,
+      tensor=1,
+      max_prompt_tokens=0,
+      space="factors",
+      sampling=Sampling(),
+      seed=0,
+    ),
+  )
+  score = custom_utility(source.score or same_as_completion)
+  examples = [
+    Example(
+      id=str(i),
+      question=r["prompt"],
+      answer=r.get("answer", ""),
+      choices=None,
+      chunks=None,
+      record=r,
+      where=f"dev[{i}]",
+    )
+    for i, r in enumerate(records)
+  ]
+  questions = [waves.Question(r["prompt"]) for r in records]
+  said = waves.run(
+    [waves.single(0), waves.single(1)],
+    [questions] * 2,
+    pool,
+    _PLAIN,
+    limit=source.limit,
+    chat=source.chat,
+  ).replies
+  return {
+    key: float(np.mean(score(examples, replies)))
+    for key, replies in zip(("dev_score", "base_score"), said)
+  }
+
+
+_PLAIN = waves.Wording(
+  first="", middle="", last="", response="{k}{reply}", question="{prompt}"
+)
+
+
+def same_as_completion(
+  examples: Sequence[Mapping[str, Any]], replies: Sequence[str]
+) -> list[float]:
+  """1 where a reply is the completion, spaces aside."""
+  return [
+    float(e["completion"].split() == r.split()) for e, r in zip(examples, replies)
+  ]

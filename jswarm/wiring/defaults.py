@@ -1,0 +1,149 @@
+"""Every field of a search, once, with its unit and the paper's symbol.
+
+`None` means "decided by `search.mode`" or "the task's own"; `config.resolve` replaces
+it, and what was decided stands in the run's config.json.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> ConfigDict:
+  """The complete default configuration; overlays in configs/ change a few fields."""
+  config = ConfigDict()
+  config.seed = 0
+
+  config.task = ConfigDict(
+    dict(
+      name="",  # one of jswarm.tasks.TASKS, or any name for data of your own
+      path="",  # published JSON {"dev": [...], "test": [...]} or JSONL
+      dev_path="",
+      test_path="",  # or one JSONL a split
+      records="",  # or pkg.module:function, (dev_size, test_size, seed) -> records
+      kind=placeholder(str),  # None: the named task's
+      parser=placeholder(str),  # strict | as_published; None: by mode
+      dev_size=0,
+      test_size=0,  # first examples of a split; 0: all
+      limit=placeholder(int),  # most new tokens of a reply; None: the task's
+      chat=placeholder(bool),  # use the chat template; None: the task's
+      utility="",  # pkg.module:function, (examples, replies) -> scores
+      judge="",  # expert of the pool, or path of another model, that rates replies
+      allow_overlap=False,  # the same question in dev and test
+    )
+  )
+  config.pool = ConfigDict(
+    dict(
+      base="",  # of adapters that name none: folder, hub id or .gguf
+      experts=(),  # n: "adapter", "model" or "base+adapter", or dicts with a name
+      dtype="float32",  # float32 | bfloat16, of the base on the device
+      allow_pickle=False,  # read .bin files, which can run code
+      space="factors",  # how adapters move: factors (as published) | dense
+    )
+  )
+  config.messages = ConfigDict(
+    dict(
+      first="Give your answer to the question below.",
+      middle="Give your answer to the question below. Other models answered before"
+      " you: use what is right in their responses and ignore what is wrong.",
+      last="Other models answered the question below before you: weigh their responses,"
+      " ignore what is wrong, and give the final answer.",
+      response="Previous response {k}: {reply}",
+      question="Question: {prompt}",
+      chunks_by="position",  # which context chunk a node reads: position | node
+      reply_tokens=0,  # most tokens quoted of a predecessor; 0: a share of the room
+    )
+  )
+  config.generation = ConfigDict(
+    dict(
+      temperature=0.0,  # 0: greedy, as published
+      top_p=1.0,
+    )
+  )
+  config.engine = ConfigDict(
+    dict(
+      rows=0,  # B, most lanes of a device; 0: what its memory holds
+      pack_tokens=2048,  # T, most tokens of a prefill
+      form="auto",  # adapters meet the base: auto | grouped | masked | merged
+      speculate=False,  # draft the last replies of a wave from their prompts
+      memo="",  # file of replies that outlive a search; empty: none
+      int8=False,  # kernels of the base in 8 bits, one scale an output channel
+      devices=0,  # of this process; 0: all
+      tensor=1,  # devices that hold one base together
+      max_prompt_tokens=0,  # T; 0: what the context leaves
+      compile_cache=True,  # keep compiled programs between runs
+    )
+  )
+  config.graph = ConfigDict(
+    dict(
+      top_p=placeholder(float),  # p; None: 0.8 fixed, 0 as_published
+      edge_mode="single",  # single: one edge a node | multi
+      threshold=0.0,  # tau: smaller entries are no edges
+      as_published=placeholder(bool),  # softmax twice; None: by mode
+    )
+  )
+  config.search = ConfigDict(
+    dict(
+      mode="fixed",  # fixed | as_published
+      steps="both",  # both | role | weight
+      graphs=10,  # N, adjacency particles
+      assignments=10,  # M, random assignments a weight-step
+      iterations=20,  # T, at most
+      keep_assignments=True,  # a random assignment may be the result
+      role_weights=placeholder(str),  # graphs are scored on: best | current; by mode
+      race=0,  # dev examples a chunk, to drop graphs that cannot matter; 0: score all
+    )
+  )
+  config.role = _pso()
+  config.weight = _pso()
+  config.budget = ConfigDict(
+    dict(
+      calls=0,
+      tokens=0,
+      seconds=0.0,  # 0: no limit; seconds in which experts are
+      # asked. The final test is not counted.
+    )
+  )
+  config.checkpoint = ConfigDict(
+    dict(
+      every=1,  # iterations
+      keep=2,  # newest checkpoints
+    )
+  )
+  config.processes = ConfigDict(
+    dict(  # where a search runs in several
+      start=60,  # seconds to wait at the start for all processes to come
+      silence=60.0,  # seconds without a sign of life until a process is lost
+      step=3600.0,  # seconds to wait for another's part of a step; 0: no limit
+    )
+  )
+  config.log = ConfigDict(
+    dict(
+      tensorboard=True,
+      progress=True,
+      baselines=False,  # also test star, chain and random DAGs of the experts
+    )
+  )
+  return config.lock()  # a field misspelt in an overlay is an error
+
+
+def _pso() -> ConfigDict:
+  """One swarm; the middle of the published random grid."""
+  return ConfigDict(
+    dict(
+      inertia=0.2,  # phi_v
+      cognitive=0.3,  # phi_p
+      social=0.4,  # phi_g
+      repel=0.05,  # phi_w
+      step_length=0.7,  # lambda
+      step_decay=placeholder(float),  # phi_lambda; None: 0.95 fixed, 1 as_published
+      step_floor=0.1,  # lambda_min
+      random_coefficients=True,
+      velocity="random",  # zero | random | best
+      restart=True,
+      restart_share=0.67,  # rho, of patience
+      restart_cooldown=True,
+      patience=6,  # c, iterations without a better best
+      dropout_k=0.0,  # d_K, share of iterations that score nothing
+      dropout_n=0.0,  # d_N, share of particles not scored
+    )
+  )

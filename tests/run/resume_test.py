@@ -1,0 +1,106 @@
+"""A run that is killed and resumed ends as an unbroken one, bit for bit."""
+
+import json
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.fake_run import end
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def _run(workdir, *arguments):
+  return subprocess.run(
+    [sys.executable, "-m", "tests.fake_run", str(workdir), *arguments],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("unbroken")
+  done = _run(workdir)
+  assert done.returncode == 0, done.stderr
+  return end(workdir)
+
+
+def test_the_same_command_twice_gives_the_same_results(unbroken, tmp_path):
+  assert _run(tmp_path).returncode == 0
+  assert end(tmp_path) == unbroken
+
+
+# Inside the first save, inside a later one, and inside evaluations: of the experts
+# alone, of a role-step, of a weight-step.
+@pytest.mark.parametrize(
+  "points",
+  [
+    ["save:1"],
+    ["save:3"],
+    ["ask:1"],
+    ["ask:17"],
+    [f"ask:{random.Random(0).randrange(5, 20)}", "ask:6", "save:1"],
+  ],
+)
+def test_a_killed_run_resumes_to_the_same_bits(unbroken, tmp_path, points):
+  for point in points:
+    killed = _run(tmp_path, point)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (tmp_path / "results.json").exists()
+  done = _run(tmp_path)
+  assert done.returncode == 0, done.stderr
+  assert end(tmp_path) == unbroken
+
+
+def test_a_run_killed_in_its_final_test_keeps_what_it_has_tested(unbroken, tmp_path):
+  assert _run(tmp_path, "test:2").returncode == -signal.SIGKILL
+  kept = json.loads((tmp_path / "checkpoints" / "test.json").read_text())
+  assert list(kept["tested"]) == ["system", "initial"]
+  assert _run(tmp_path, "test:1").returncode == -signal.SIGKILL  # the third
+  assert _run(tmp_path, "ask:1").returncode == 0  # nothing is left to ask
+  assert end(tmp_path) == unbroken
+
+
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(unbroken, tmp_path):
+  assert _run(tmp_path, "save:5").returncode == -signal.SIGKILL
+  newest = max((tmp_path / "checkpoints").glob("[0-9]"), key=lambda p: p.name)
+  for path in newest.rglob("*"):
+    if path.is_file() and path.stat().st_size > 64:
+      path.write_bytes(path.read_bytes()[:32])
+  done = _run(tmp_path)
+  assert done.returncode == 0, done.stderr
+  assert "trying the one before" in done.stderr
+  assert end(tmp_path) == unbroken
+
+
+def test_a_finished_run_continues_when_it_is_given_more_iterations(unbroken, tmp_path):
+  assert _run(tmp_path, "search.iterations=2").returncode == 0
+  assert json.loads((tmp_path / "results.json").read_text())["iterations"] == 2
+  assert _run(tmp_path).returncode == 0
+  assert end(tmp_path) == unbroken
+
+
+def test_a_workdir_of_another_configuration_is_refused_with_the_difference(tmp_path):
+  assert _run(tmp_path, "search.iterations=0").returncode == 0
+  before = (tmp_path / "config.json").read_text()
+  other = _run(tmp_path, "search.graphs=4", "role.inertia=0.5")
+  assert other.returncode != 0
+  assert "search.graphs: 3 there, 4 now" in other.stderr
+  assert "role.inertia: 0.2 there, 0.5 now" in other.stderr
+  assert (tmp_path / "config.json").read_text() == before
+
+
+def test_a_second_process_in_the_workdir_is_refused(tmp_path):
+  from jswarm.run import workdir as workdir
+
+  held = workdir.lock(tmp_path)
+  other = _run(tmp_path)
+  assert other.returncode != 0 and "is in use by process" in other.stderr
+  held.close()

@@ -1,0 +1,178 @@
+"""The library from folders to a saved system, and back with the same words."""
+
+import json
+
+import numpy as np
+import pytest
+
+import jswarm
+from jswarm.systems import artifact, waves
+from tests import folders
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory):
+  root = tmp_path_factory.mktemp("pool")
+  base = folders.write_base(root / "base")
+  return root, base, folders.write_adapters(root, base)
+
+
+def _search(pool, workdir, **changes):
+  return jswarm.search(
+    pool,
+    folders.records(),
+    utility=folders.said_something_new,
+    workdir=str(workdir),
+    config={**folders.SMALL, **changes},
+  )
+
+
+def _prompts():
+  return [r["question"] for r in folders.records(test=8)["test"]]
+
+
+def _in_memory(result, pool, space="factors"):
+  """What the found system says before it was ever saved."""
+  from jswarm.engine import engine
+  from jswarm.wiring import config as config_lib
+  from jswarm.wiring.defaults import get_config
+
+  config = config_lib.override(get_config(), {**folders.SMALL, "pool.space": space})
+  experts = engine.make_experts(pool, config_lib.engine_settings(config))
+  experts.install(result.system.weights)
+  questions = [waves.Question(p) for p in _prompts()]
+  return waves.run(
+    [artifact.job_of(result.system)],
+    [questions],
+    experts,
+    config_lib.wording(config),
+    limit=6,
+    chat=False,
+  ).replies[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("space", ["factors", "dense"])
+def test_a_saved_system_says_what_it_said_in_the_search(disk, tmp_path, space):
+  _, base, adapters = disk
+  pool = jswarm.load_pool(adapters, base=base)
+  result = _search(pool, tmp_path, **{"pool.space": space})
+  loaded = jswarm.load_system(tmp_path / "best")
+  assert loaded.generate(_prompts()) == _in_memory(result, pool, space)
+
+
+def test_a_pool_of_whole_models_is_searched_and_saved(disk, tmp_path):
+  root, _, _ = disk
+  models = [folders.write_base(root / f"model{i}", seed=i) for i in range(3)]
+  pool = jswarm.load_pool(models)
+  assert [g.kind for g in pool.groups] == ["full"]
+  result = _search(pool, tmp_path)
+  assert jswarm.load_system(tmp_path / "best").generate(_prompts()) == _in_memory(
+    result, pool
+  )
+  for saved in (tmp_path / "best" / "experts").iterdir():
+    stops = json.loads((saved / "generation_config.json").read_text())
+    assert stops["eos_token_id"] == list(pool.groups[0].stops)
+
+
+def test_a_system_is_served_as_it_was_found(disk, tmp_path):
+  """Sampled, in bfloat16, with a seed and a shortest room of its own."""
+  _, base, adapters = disk
+  pool = jswarm.load_pool(adapters, base=base, dtype="bfloat16")
+  changes = {"generation.temperature": 1.5, "seed": 3, "engine.max_prompt_tokens": 60}
+  result = _search(pool, tmp_path, **changes)
+  loaded = jswarm.load_system(tmp_path / "best")
+  assert loaded.description["serving"] == {
+    "seed": 3,
+    "pool.dtype": "bfloat16",
+    "generation.temperature": 1.5,
+    "generation.top_p": 1.0,
+    "engine.int8": False,
+    "engine.max_prompt_tokens": 60,
+  }
+  said = loaded.generate([r["question"] for r in folders.records()["test"]])
+  assert said == result.tested["system"].replies
+
+
+def test_a_mixed_pool_moves_only_what_shares_a_base(disk, tmp_path):
+  root, base, adapters = disk
+  other = folders.write_base(root / "other", seed=7)
+  pool = jswarm.load_pool([*adapters, other], base=base)
+  result = _search(pool, tmp_path)
+  assert [len(s.utility) for s in result.state.weight] == [3]
+  assert len(result.results["singles_dev"]) == 4
+
+
+def test_the_bare_base_can_be_an_expert_among_its_adapters(disk):
+  _, base, adapters = disk
+  pool = jswarm.load_pool([*adapters, {"base": base, "name": "plain"}])
+  (group,) = pool.groups
+  assert group.kind == "lora" and pool.names[-1] == "plain"
+  assert all(not np.asarray(f["B"][-1]).any() for f in group.particles.values())
+
+
+def test_the_saved_folder_is_complete_and_reads_as_a_model_card(disk, tmp_path):
+  _, base, adapters = disk
+  _search(jswarm.load_pool(adapters, base=base), tmp_path)
+  best = tmp_path / "best"
+  card = (best / "README.md").read_text()
+  assert card.startswith("---\nlibrary_name: jswarm") and "```mermaid" in card
+  described = json.loads((best / "jswarm_system.json").read_text())
+  assert described["schema_version"] == 1
+  for entry in described["experts"].values():
+    assert (best / entry["path"] / "adapter_model.safetensors").is_file()
+  results = json.loads((tmp_path / "results.json").read_text())
+  assert results["system"]["edges"] == described["edges"]
+  assert set(results["test"]) == {"system", "initial", "best_single"}
+
+
+@pytest.mark.parametrize(
+  "damage, message",
+  [
+    (lambda best: (best / "graph.mmd").write_text("x"), "graph.mmd is missing or was"),
+    (lambda best: (best / "SHA256SUMS").unlink(), "SHA256SUMS is missing"),
+    (
+      lambda best: (best / "jswarm_system.json").unlink(),
+      "holds no jswarm_system.json",
+    ),
+    (
+      lambda best: (best / "jswarm_system.json").write_text('{"schema_version": 9}'),
+      "schema_version 9, this jswarm reads 1",
+    ),
+  ],
+)
+def test_a_damaged_system_is_refused_by_name(disk, tmp_path, damage, message):
+  _, base, adapters = disk
+  _search(jswarm.load_pool(adapters, base=base), tmp_path, **{"search.iterations": 0})
+  damage(tmp_path / "best")
+  with pytest.raises(ValueError, match=message):
+    jswarm.load_system(tmp_path / "best")
+
+
+def test_a_base_that_moved_can_be_given(disk, tmp_path):
+  root, base, adapters = disk
+  _search(jswarm.load_pool(adapters, base=base), tmp_path, **{"search.iterations": 0})
+  elsewhere = root / "base-copy"
+  elsewhere.symlink_to(base)
+  same = jswarm.load_system(tmp_path / "best").generate(_prompts()[:2])
+  moved = jswarm.load_system(tmp_path / "best", base=str(elsewhere))
+  assert moved.generate(_prompts()[:2]) == same
+
+
+@pytest.mark.parametrize(
+  "experts, message",
+  [
+    ([], "pool.experts is empty"),
+    ([{"adapter": "x", "nam": "y"}], "unknown .'nam'.*allowed are"),
+    ([{"adapter": "x"}], "names no base: set pool.base"),
+  ],
+)
+def test_a_bad_pool_is_named(experts, message):
+  with pytest.raises(ValueError, match=message):
+    jswarm.load_pool(experts)
+
+
+def test_two_experts_of_one_name_are_refused(disk):
+  _, base, adapters = disk
+  with pytest.raises(ValueError, match="2 experts named 'skill0'"):
+    jswarm.load_pool([adapters[0], adapters[0]], base=base)
