@@ -11,8 +11,9 @@ two cores; leave the machine alone meanwhile.
 from absl import flags, logging
 
 from jswarm import cli
-from jswarm.benchmarks import SUITES, chosen, report
+from jswarm.benchmarks import report
 from jswarm.benchmarks.harness import Options
+from jswarm.benchmarks.suites import SUITES, chosen
 from jswarm.engine.adapter_forms import FORMS
 
 _SUITE = flags.DEFINE_list("suite", None, f"all, or some of {', '.join(SUITES)}.")

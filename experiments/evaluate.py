@@ -11,11 +11,14 @@ from absl import flags
 import jax
 
 from jswarm import cli
+from jswarm.core import files
 from jswarm.graphs import decode
 from jswarm.run import log
-from jswarm.systems import scores, waves
+from jswarm.systems import scores
+from jswarm.systems import system as system_lib
 from jswarm.systems.evaluate import Evaluator
 from jswarm.wiring import config as config_lib
+from jswarm.wiring import search, system
 
 _CONFIG = cli.define_config()
 _SYSTEM = flags.DEFINE_string("system", None, "Folder of a saved system.")
@@ -32,6 +35,7 @@ def main(argv):
   given = [f for f in (_SYSTEM, _EXPERT, _TOPOLOGY) if f.value]
   if len(given) != 1:
     raise ValueError("give exactly one of --system, --expert, --topology.")
+  cli.keep_compiled(_CONFIG.value)
   evaluator, job = _subject(_CONFIG.value)
   examples = getattr(evaluator.task, _SPLIT.value)
   evaluation = evaluator.evaluate([job], examples)[0]
@@ -41,7 +45,7 @@ def main(argv):
     )
   print(
     json.dumps(
-      log.clean(
+      files.clean(
         {
           given[0].name: given[0].value,
           "split": _SPLIT.value,
@@ -56,20 +60,18 @@ def main(argv):
 def _subject(config):
   """(evaluator, job) of what the flags name."""
   if _SYSTEM.value:
-    task = config_lib.task(config_lib.resolve(config))
-    judge = config_lib.judge(
-      config, task, alone=True
-    )  # its weights in the system moved
-    found = config_lib.load_system(_SYSTEM.value)
+    task = search.task(config_lib.resolve(config))
+    judge = search.judge(config, task, alone=True)  # its weights in the system moved
+    found = system.load_system(_SYSTEM.value)
     return Evaluator(task, found.experts, found.wording, judge), found.job
-  names = config_lib.names(config)
+  names = search.names(config)
   if _EXPERT.value and _EXPERT.value not in names:
     raise ValueError(f"--expert={_EXPERT.value}: the pool has {', '.join(names)}.")
-  plan = config_lib.plan(config)
+  plan = search.plan(config)
   job = (
-    waves.single(names.index(_EXPERT.value))
+    system_lib.single(names.index(_EXPERT.value))
     if _EXPERT.value
-    else waves.make_job(
+    else system_lib.make_job(
       decode.TOPOLOGIES[_TOPOLOGY.value](len(names), jax.random.key(plan.seed))
     )
   )

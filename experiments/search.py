@@ -15,7 +15,7 @@ from jswarm import cli
 from jswarm.distributed import processes
 from jswarm.report import tables
 from jswarm.run import loop
-from jswarm.wiring import config as config_lib
+from jswarm.wiring import search
 
 _CONFIG = cli.define_config()
 cli.define_processes()
@@ -27,9 +27,10 @@ def main(argv):
   if argv[1:]:
     raise ValueError(f"unknown arguments {argv[1:]}: fields are set by --config.x.y=.")
   config = _CONFIG.value
+  cli.keep_compiled(config)
   cli.join(config)
   progress = cli.Progress(disable=not (config.log.progress and processes.is_writer()))
-  plan = config_lib.plan(config, progress=progress, workdir=_WORKDIR.value)
+  plan = search.plan(config, progress=progress, workdir=_WORKDIR.value)
   progress.expect(cli.planned_calls(plan))
   profile = (
     jax.profiler.trace(_PROFILE.value, create_perfetto_trace=True)
@@ -41,7 +42,7 @@ def main(argv):
   progress.close()
   if not processes.is_writer():
     return
-  print(tables.table(result))
+  print(tables.table(result.results))
   print(
     f"{_WORKDIR.value}/results.json: {result.results['finish_reason']} after"
     f" {result.results['iterations']} iterations,"

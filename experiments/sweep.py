@@ -12,6 +12,7 @@ from jswarm import cli
 from jswarm.report import tables
 from jswarm.run import loop
 from jswarm.wiring import config as config_lib
+from jswarm.wiring import search
 
 _CONFIG = cli.define_config()
 _SEEDS = flags.DEFINE_integer("seeds", 10, "Runs, with the seeds 0, 1, ...", 1)
@@ -21,11 +22,12 @@ _OUT = flags.DEFINE_string("out", None, "Markdown table; printed if not given.")
 
 def main(argv):
   del argv
+  cli.keep_compiled(_CONFIG.value)
   rows = []
   for seed in range(_SEEDS.value):
     config = config_lib.override(_CONFIG.value, {"seed": seed, "log.baselines": True})
     workdir = f"{_WORKDIR.value}/seed{seed}"
-    result = loop.run(config_lib.plan(config, workdir=workdir), workdir)
+    result = loop.run(search.plan(config, workdir=workdir), workdir)
     rows.append(result.results)
     logging.info("seed %d: %s", seed, tables.test_scores(result.results))
   text = tables.sweep_table(rows)

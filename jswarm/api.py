@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from jswarm.engine import engine
-from jswarm.pool import load
+from jswarm.pool import load, specs
 from jswarm.run import loop
 from jswarm.wiring import config as config_lib
+from jswarm.wiring import search as search_lib
+from jswarm.wiring import system
 from jswarm.wiring.defaults import get_config
 
 
@@ -31,7 +33,7 @@ def load_pool(
     ValueError: names the file, what was found, what was allowed, what to change.
   """
   kind = config_lib.model_dtype(dtype, "dtype")  # before anything is downloaded
-  return load.load_pool(load.parse_specs(experts, base), kind, allow_pickle)
+  return load.load_pool(specs.parse_specs(experts, base), kind, allow_pickle)
 
 
 def search(
@@ -70,7 +72,7 @@ def search(
   serving = config_lib.engine_settings(config_lib.resolve(settings))
   settings.pool.experts = pool.names
   settings.pool.dtype = str(pool.groups[0].dtype)
-  plan = config_lib.plan(
+  plan = search_lib.plan(
     settings,
     records=records,
     utility=utility,
@@ -81,4 +83,4 @@ def search(
   return loop.run(plan, workdir)
 
 
-load_system = config_lib.load_system
+load_system = system.load_system

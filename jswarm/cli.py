@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from logging import WARNING
+import pathlib
 import sys
 import traceback
 
 from absl import app, flags, logging
+import jax
 from ml_collections import config_flags
 from tqdm import tqdm
 
@@ -48,6 +50,15 @@ def join(config) -> None:
   ]
   if flags.FLAGS.distributed or any(value is not None for value in given):
     processes.initialize(*given, settings=config_lib.processes(config))
+
+
+def keep_compiled(config) -> None:
+  """A persistent compile cache: the second start of a search compiles nothing."""
+  if config.engine.compile_cache and jax.config.jax_compilation_cache_dir is None:
+    folder = pathlib.Path.home() / ".cache" / "jswarm" / "xla"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def launch(main: Callable[[list[str]], None], *required: str) -> None:

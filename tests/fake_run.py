@@ -28,6 +28,7 @@ from jswarm.run import loop
 from jswarm.run.checkpoint import Checkpoints
 from jswarm.run.workdir import Files
 from jswarm.wiring import config as config_lib
+from jswarm.wiring import search
 from jswarm.wiring.defaults import get_config
 from tests import fakes, folders
 
@@ -47,7 +48,7 @@ SMALL = {
 
 def plan(changes=(), utility=fakes.mean_of_numbers, experts=None, **fields):
   config = config_lib.override(get_config(), {**SMALL, **dict(changes)})
-  return config_lib.plan(
+  return search.plan(
     config,
     records=fakes.records(),
     utility=utility,
@@ -150,7 +151,7 @@ def _of_models(folder, changes):
     get_config(),
     {**folders.SMALL, "task.kind": "custom", "pool.experts": models, **dict(changes)},
   )
-  return config_lib.plan(
+  return search.plan(
     config, records=folders.records(), utility=folders.said_something_new
   )
 

@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jswarm.engine import engine
+from jswarm.engine import settings as settings_lib
 from jswarm.formats import tokenizer
 from jswarm.model.architecture import DecoderConfig, projection_shapes
 from jswarm.model.decoder import make_decoder
 from jswarm.model.sampling import Sampling
-from jswarm.pool.load import Group, Pool, Spec
+from jswarm.pool.load import Group, Pool
+from jswarm.pool.specs import Spec
 
 CONFIG = DecoderConfig(
   vocab=259,
@@ -82,7 +83,7 @@ def pool(*groups):
 
 
 def settings(**fields):
-  return engine.Settings(
+  return settings_lib.Settings(
     **{
       **dict(
         rows=8,

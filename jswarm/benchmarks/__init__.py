@@ -1,31 +1,11 @@
 """Speed of the parts of a search, each beside what others offer for the same job.
 
-    harness (timing, records) <- one module a suite -> experiments.benchmark
+  workload, peers, published, roofline -> a file a suite -> harness -> suites -> report
 
 Peers are optional packages; a row says so where one is missing.
+
+Public: suites.SUITES, suites.chosen, harness.Options, harness.Record.
+
+Tested elsewhere: child, compile, decode, experts, generate, harness, peers, pso,
+published, report, roofline, scaling, search, speculate, workload in benchmarks/suites.
 """
-
-from collections.abc import Callable
-
-from jswarm.benchmarks import compile as compile_suite
-from jswarm.benchmarks import decode, experts, generate, pso, scaling, search, speculate
-from jswarm.benchmarks.harness import Options, Record
-
-SUITES: dict[str, Callable[[Options], list[Record]]] = {
-  "generate": generate.run,
-  "experts": experts.run,
-  "search": search.run,
-  "speculate": speculate.run,
-  "pso": pso.run,
-  "decode": decode.run,
-  "scaling": scaling.run,
-  "compile": compile_suite.run,
-}
-
-
-def chosen(names: list[str]) -> list[str]:
-  """The suites that `names` mean, "all" for every one; ValueError lists the known."""
-  unknown = sorted(set(names) - {"all", *SUITES})
-  if unknown or not names:
-    raise ValueError(f"unknown suite {unknown}: allowed are all, {', '.join(SUITES)}.")
-  return [name for name in SUITES if name in names or "all" in names]

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from typing import Any
 
-from jswarm.run import log
+from jswarm.core import files
 
 _ROOT = pathlib.Path(__file__).parent.parent.parent
 
@@ -28,7 +28,7 @@ def call(
   """
   with tempfile.TemporaryDirectory() as folder:
     given, out = os.path.join(folder, "in.json"), os.path.join(folder, "out.json")
-    log.write_json(given, dict(arguments))
+    files.write_json(given, dict(arguments))
     done = subprocess.run(
       [sys.executable, "-m", "jswarm.benchmarks.child", target, given, out],
       env={**os.environ, **environment, "PYTHONPATH": _path()},
@@ -53,7 +53,7 @@ def main(argv: list[str]) -> None:
   module, _, name = target.partition(":")
   with open(given, encoding="utf-8") as file:
     arguments = json.load(file)
-  log.write_json(out, getattr(importlib.import_module(module), name)(**arguments))
+  files.write_json(out, getattr(importlib.import_module(module), name)(**arguments))
 
 
 if __name__ == "__main__":

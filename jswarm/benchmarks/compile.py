@@ -15,7 +15,7 @@ from jswarm.benchmarks import child, workload
 from jswarm.benchmarks.harness import Options, Record, Timing, compare, spread
 from jswarm.engine import engine
 from jswarm.graphs import decode
-from jswarm.systems import waves
+from jswarm.systems import prompts, system, waves
 from jswarm.tasks.synthetic import stories
 from jswarm.wiring import config
 from jswarm.wiring.defaults import get_config
@@ -135,13 +135,13 @@ def _graphs():
   settings = decode.Settings(top_p=0.0)
   adjacency = decode.init_adjacency(jax.random.key(0), 10, 10)
   dags = jax.device_get(decode.decode_swarm(adjacency, None, settings))
-  return [waves.make_job(jax.tree.map(lambda x: x[g], dags)) for g in range(10)]
+  return [system.make_job(jax.tree.map(lambda x: x[g], dags)) for g in range(10)]
 
 
 def _answer(experts, jobs, count, small):
   wording = config.wording(config.resolve(get_config()))
   asked = [
-    waves.Question(r["question"])
+    prompts.Question(r["question"])
     for r in stories.questions("dev", count, 0, ("arithmetic",))
   ]
   waves.run(

@@ -10,16 +10,17 @@ import os
 import numpy as np
 import safetensors.numpy
 
-from jswarm.systems import waves
+from jswarm.systems import prompts as prompts_lib
+from jswarm.systems import system
 
 BATCH = 10  # most examples that one model is given at a time
 AskFn = Callable[[int, list[str]], None]
 
 
 def walk(
-  job: waves.Job,
+  job: system.Job,
   questions: Sequence[str],
-  wording: waves.Wording,
+  wording: prompts_lib.Wording,
   said: Mapping[tuple[int, str], str],
   ask: AskFn,
 ) -> int:
@@ -47,7 +48,7 @@ def walk(
       else wording.middle
     )
     prompts = [
-      waves.compose(wording, instruction, [r[x] for r in before], "", q)
+      prompts_lib.compose(wording, instruction, [r[x] for r in before], "", q)
       for x, q in enumerate(questions)
     ]
     expert = job.assignment[node]

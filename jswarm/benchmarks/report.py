@@ -10,7 +10,7 @@ import platform
 import jax
 
 from jswarm.benchmarks.harness import Options, Record, Spread
-from jswarm.run import log
+from jswarm.core import files
 
 PACKAGES = ("jax", "jaxlib", "flax", "torch", "transformers", "peft", "evosax")
 FLAGS = (
@@ -86,9 +86,9 @@ def write(folder: str, records: Sequence[Record], options: Options) -> str:
   text = f"{_describe(here)}\n\n{text}\n"
   path = pathlib.Path(folder)
   path.mkdir(parents=True, exist_ok=True)
-  log.write_json(
+  files.write_json(
     path / "benchmark.json",
-    log.clean(
+    files.clean(
       {
         "schema_version": 1,
         "machine": here,

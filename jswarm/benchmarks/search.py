@@ -29,12 +29,15 @@ from jswarm.benchmarks.harness import (
 from jswarm.core.types import Experts, PyTree, Request
 from jswarm.formats import tokenizer as tokenizer_lib
 from jswarm.swarm import steps
-from jswarm.systems import waves
+from jswarm.systems import prompts as prompts_lib
+from jswarm.systems import system
+from jswarm.systems.budget import Meter
 from jswarm.systems.evaluate import Evaluator
-from jswarm.systems.memo import Memo, Meter
+from jswarm.systems.memo import Memo
 from jswarm.tasks import base as base_lib
 from jswarm.tasks.synthetic import stories
 from jswarm.wiring import config as config_lib
+from jswarm.wiring import search
 from jswarm.wiring.defaults import get_config
 
 _MODEL = ", one model for all experts, loads not counted"
@@ -54,7 +57,7 @@ class _Phase(NamedTuple):
   """What a step asked: its weights, its graphs and every reply."""
 
   weights: tuple[PyTree, ...]
-  jobs: tuple[waves.Job, ...]
+  jobs: tuple[system.Job, ...]
   said: dict[tuple[int, str], str]
 
 
@@ -91,7 +94,7 @@ class _Side(NamedTuple):
   base: workload.Base
   experts: Experts  # without the memo
   task: base_lib.Task
-  wording: waves.Wording
+  wording: prompts_lib.Wording
   meter: Meter
   recording: _Recording
   iterate: Any
@@ -164,12 +167,12 @@ def _side(options, dtype, sizes):
 def _task(config, options):
   """GSM8K from its published file, else sums in stories of our own."""
   if options.data and pathlib.Path(options.data).is_file():
-    return config_lib.task(config_lib.override(config, {"task.path": options.data}))
+    return search.task(config_lib.override(config, {"task.path": options.data}))
   records = {
     split: stories.questions(split, count, options.seed, ("arithmetic",))
     for split, count in (("dev", options.dev), ("test", 1))
   }
-  return config_lib.task(config, records)
+  return search.task(config, records)
 
 
 def _iterate(seed, memo, meter, recording, examples, settings):

@@ -8,7 +8,7 @@ from jswarm.benchmarks import workload
 from jswarm.benchmarks.harness import Contender, Options, Record, compare, interleave
 from jswarm.core.types import Request
 from jswarm.formats import tokenizer
-from jswarm.systems import waves
+from jswarm.systems import prompts
 from jswarm.tasks.synthetic import stories
 from jswarm.wiring import config
 from jswarm.wiring.defaults import get_config
@@ -48,7 +48,7 @@ def _inner_nodes(experts, count, limit, seed):
   return [
     Request(
       0,
-      waves.compose(
+      prompts.compose(
         wording,
         wording.middle,
         [reply.text for reply in first[i : i + BEFORE]],

@@ -19,6 +19,7 @@ from jswarm.model import lora
 from jswarm.model.architecture import PROJECTIONS, DecoderConfig, projection_shapes
 from jswarm.model.decoder import make_decoder
 from jswarm.pool import load as load_lib
+from jswarm.pool import specs as specs_lib
 from jswarm.tasks.synthetic import stories as stories_lib
 from jswarm.wiring import config as config_lib
 from jswarm.wiring.defaults import get_config
@@ -120,7 +121,7 @@ def lora_pool(base: Base, particles: PyTree) -> load_lib.Pool:
   """Experts on one base."""
   count = len(jax.tree.leaves(particles)[0])
   specs = tuple(
-    load_lib.Spec(name=f"expert{i}", base="base", adapter=f"{i}") for i in range(count)
+    specs_lib.Spec(name=f"expert{i}", base="base", adapter=f"{i}") for i in range(count)
   )
   group = load_lib.Group(
     "lora",
@@ -139,7 +140,7 @@ def full_pool(
   base: Base, params: PyTree | None = None, stops: tuple[int, ...] = ()
 ) -> load_lib.Pool:
   """The base alone, or another model of its kind, as the only expert."""
-  spec = load_lib.Spec(name="alone", base="base")
+  spec = specs_lib.Spec(name="alone", base="base")
   particles = jax.tree.map(lambda x: x[None], base.params if params is None else params)
   group = load_lib.Group(
     "full", (spec,), (0,), base.config, base.tokenizer, stops, None, particles

@@ -1,0 +1,9 @@
+"""Words that all rooms share: the contract `Experts`, digests, files.
+
+  types, files -> digests
+
+Public: types.Request, types.Reply, types.Experts, digests.digest, digests.fingerprint,
+files.write_json, files.read_json.
+
+Tested elsewhere: types in engine/engine. digests in systems/memo. files in run/log.
+"""

@@ -1,0 +1,11 @@
+"""From requests to replies: ten experts in one batch, lanes kept full.
+
+  engine -> group -> resident -> adapter_forms      text and weights
+                  -> batcher -> schedule, packing -> programs
+  reply_store: replies on disk; counters: what was done; settings: how
+
+Public: engine.make_experts, settings.Settings, counters.Statistics.
+
+Tested elsewhere: settings in wiring/config. group, resident, schedule, packing,
+counters, adapter_forms in engine/batcher. programs in engine/compile.
+"""

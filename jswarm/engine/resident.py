@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jswarm.core.digests import digest, fingerprint
+from jswarm.core.files import write_json
 from jswarm.core.types import PyTree
 from jswarm.distributed import devices
 from jswarm.distributed.devices import Desks, tensor_specs
 from jswarm.engine import adapter_forms
 from jswarm.formats import hf_model, peft_adapter, tokenizer
-from jswarm.formats.tensor_files import write_json
 from jswarm.model import decoder, lora, quantize
 from jswarm.pool import load
 

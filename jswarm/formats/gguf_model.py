@@ -75,9 +75,7 @@ def convert(path, folder, dtype=jnp.float32):
 
   With float32 the folder holds exactly the dequantised weights. Returns the config.
   """
-  from jswarm.formats import (
-    hf_model,  # only here: hf needs safetensors, loading a GGUF does not
-  )
+  from jswarm.formats import hf_model
 
   config, params = load_base(path, dtype)
   os.makedirs(folder, exist_ok=True)

@@ -8,7 +8,7 @@ class. What the decoder could not reproduce is refused by name.
 
 import pathlib
 
-from jswarm.formats import tensor_files
+from jswarm.core import files
 from jswarm.model.architecture import DecoderConfig
 
 _COMMON = {
@@ -84,7 +84,7 @@ def read_config(folder) -> DecoderConfig:
       decoder does not have (RoPE type, activation, layer type, ...).
   """
   path = pathlib.Path(folder) / "config.json"
-  return parse(tensor_files.read_json(path), str(path))
+  return parse(files.read_json(path), str(path))
 
 
 def parse(fields: dict, where: str = "config.json") -> DecoderConfig:

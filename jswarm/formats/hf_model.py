@@ -7,12 +7,12 @@ numpy and safetensors only.
 """
 
 import pathlib
-import re
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
+from jswarm.core import files
 from jswarm.formats import hf_export, tensor_files
 from jswarm.formats.hf_config import read_config as read_config
 from jswarm.formats.peft_adapter import adapter_base as adapter_base
@@ -20,8 +20,6 @@ from jswarm.formats.peft_adapter import load_adapter as load_adapter
 from jswarm.formats.peft_adapter import save_adapter as save_adapter
 from jswarm.model.architecture import PROJECTIONS, DecoderConfig, projection_shapes
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 _BUFFERS = ("rotary_emb.inv_freq",)  # in old files; computed, not learnt
 _PREFIXES = ("model.", "language_model.model.", "model.language_model.", "")
 
@@ -33,37 +31,6 @@ class _Leaf(NamedTuple):
   name: str  # below the prefix; with {i} for the layer
   shape: tuple[int, ...]  # of one tensor, as in the file
   flip: bool = False  # the file has [out, in], the decoder [in, out]
-
-
-def resolve(path_or_hub_id, revision: str | None = None) -> str:
-  """A local folder: the argument itself, or the snapshot of a hub repository.
-
-  Args:
-    path_or_hub_id: a folder, or "owner/name" on the Hugging Face hub.
-    revision: branch, tag or commit; hub only.
-
-  Raises:
-    ValueError: neither a folder nor a repository that can be reached.
-  """
-  path = str(path_or_hub_id)
-  if pathlib.Path(path).is_dir():
-    return path
-  if not _HUB_ID.fullmatch(path):
-    raise ValueError(
-      f"{path!r} is no folder, nor a hub id of the form owner/name. Check the path."
-    )
-  import huggingface_hub  # only here: local folders need no network code
-
-  try:
-    return huggingface_hub.snapshot_download(
-      path, revision=revision, allow_patterns=list(_HUB_FILES)
-    )
-  except (OSError, ValueError) as error:  # what its own errors derive from
-    raise ValueError(
-      f"{path!r} is no folder here and could not be fetched from the hub (revision "
-      f"{revision}): {error}. Check the spelling, the network and HF_TOKEN, or give a "
-      "local folder."
-    ) from error
 
 
 def check_base(folder, allow_pickle: bool = False) -> DecoderConfig:
@@ -133,7 +100,7 @@ def save_base(folder, config: DecoderConfig, params) -> None:
       arrays[_tensor_name("model.", leaf, i)] = x.T if leaf.flip else x
   folder = pathlib.Path(folder)
   tensor_files.write_safetensors(folder / "model.safetensors", arrays)
-  tensor_files.write_json(folder / "config.json", fields)
+  files.write_json(folder / "config.json", fields)
 
 
 def _open(folder, allow_pickle):

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jswarm.core import files
 from jswarm.formats import tensor_files
 from jswarm.model.architecture import PROJECTIONS, DecoderConfig, projection_shapes
 
@@ -51,7 +52,7 @@ class _Factor(NamedTuple):
 
 def adapter_base(folder) -> str:
   """`base_model_name_or_path` of an adapter, "" if it names none."""
-  config = tensor_files.read_json(pathlib.Path(folder) / "adapter_config.json")
+  config = files.read_json(pathlib.Path(folder) / "adapter_config.json")
   return config.get("base_model_name_or_path") or ""
 
 
@@ -73,7 +74,7 @@ def load_adapter(folder, config: DecoderConfig, allow_pickle: bool = False) -> d
     ValueError: a file is missing or damaged, the adapter is of a kind that A @ B does
       not express, or it was made for another base.
   """
-  fields = tensor_files.read_json(pathlib.Path(folder) / "adapter_config.json")
+  fields = files.read_json(pathlib.Path(folder) / "adapter_config.json")
   _check_kind(fields, folder)
   tensors = tensor_files.open_folder(folder, "adapter_model", allow_pickle)
   modules = _modules(tensors, fields, folder)
@@ -241,7 +242,7 @@ def save_adapter(
       tensors[f"{stem}_B.weight"] = b[i].T
   folder = pathlib.Path(folder)
   tensor_files.write_safetensors(folder / "adapter_model.safetensors", tensors)
-  tensor_files.write_json(
+  files.write_json(
     folder / "adapter_config.json", _adapter_fields(adapter, rank, base_name)
   )
 

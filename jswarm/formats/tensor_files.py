@@ -18,6 +18,8 @@ import ml_dtypes
 import numpy as np
 import safetensors.numpy
 
+from jswarm.core.files import AGAIN, read_json
+
 _DTYPES = {
   "F64": np.float64,
   "F32": np.float32,
@@ -25,7 +27,6 @@ _DTYPES = {
   "BF16": ml_dtypes.bfloat16,
 }
 _LONGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors format
-_AGAIN = "Download or export it again."
 
 
 class Tensor(NamedTuple):
@@ -36,25 +37,6 @@ class Tensor(NamedTuple):
   read: Callable[[], np.ndarray]
 
 
-def read_json(path) -> dict:
-  """The object in a JSON file; ValueError naming the file where there is none."""
-  path = pathlib.Path(path)
-  if not path.is_file():
-    inside = sorted(p.name for p in path.parent.glob("*"))[:20]
-    found = f"which holds {inside}" if path.parent.is_dir() else "which does not exist"
-    raise ValueError(
-      f"{path.name} is missing in the folder {path.parent}, {found}. Give the folder "
-      "of a Hugging Face model or PEFT adapter."
-    )
-  try:
-    value = json.loads(path.read_text("utf-8"))
-  except ValueError as error:  # also UnicodeDecodeError
-    raise ValueError(f"{path} is no JSON ({error}). {_AGAIN}") from error
-  if not isinstance(value, dict):
-    raise ValueError(f"{path} holds a JSON {type(value).__name__}, not an object.")
-  return value
-
-
 def open_safetensors(path) -> dict[str, Tensor]:
   """Every tensor of a safetensors file, checked against the header, none read yet.
 
@@ -62,7 +44,7 @@ def open_safetensors(path) -> dict[str, Tensor]:
   """
   path = str(path)
   if not os.path.isfile(path):
-    raise ValueError(f"{path} is missing. {_AGAIN}")
+    raise ValueError(f"{path} is missing. {AGAIN}")
   size = os.path.getsize(path)
   with open(path, "rb") as file:
     first = file.read(8)
@@ -72,7 +54,7 @@ def open_safetensors(path) -> dict[str, Tensor]:
     if len(first) < 8 or length > _LONGEST_HEADER or 8 + length > size:
       raise ValueError(
         f"{path} is truncated or no safetensors file: it has {size} bytes, its header "
-        f"says that it alone takes {8 + length}. {_AGAIN}"
+        f"says that it alone takes {8 + length}. {AGAIN}"
       )
     raw = file.read(length)
   try:
@@ -81,7 +63,7 @@ def open_safetensors(path) -> dict[str, Tensor]:
     return {n: _entry(path, n, e, 8 + length, size) for n, e in entries.items()}
   except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
     raise ValueError(
-      f"{path} has a header that is no safetensors header ({error!r}). {_AGAIN}"
+      f"{path} has a header that is no safetensors header ({error!r}). {AGAIN}"
     ) from error
 
 
@@ -90,7 +72,7 @@ def _entry(path, name, entry, start, size):
   if start + end > size:
     raise ValueError(
       f"{path} is truncated: tensor {name} ends at byte {start + end}, the file has "
-      f"{size} bytes. {_AGAIN}"
+      f"{size} bytes. {AGAIN}"
     )
   dtype = _DTYPES.get(entry["dtype"])
   if dtype is None:  # an index or a quantised tensor: an error only if it is needed
@@ -98,7 +80,7 @@ def _entry(path, name, entry, start, size):
   if end - begin != math.prod(shape) * np.dtype(dtype).itemsize:
     raise ValueError(
       f"{path}: tensor {name} is {entry['dtype']}{list(shape)} but takes {end - begin} "
-      f"bytes. {_AGAIN}"
+      f"bytes. {AGAIN}"
     )
   read = functools.partial(_read, path, dtype, shape, start + begin)
   return Tensor(path, shape, read)
@@ -137,7 +119,7 @@ def open_folder(folder, stem: str, allow_pickle: bool) -> dict[str, Tensor]:
   if not pickles:
     raise ValueError(
       f"{folder} has no {stem}.safetensors (nor an index of shards); it holds "
-      f"{sorted(p.name for p in folder.glob('*'))[:20]}. {_AGAIN}"
+      f"{sorted(p.name for p in folder.glob('*'))[:20]}. {AGAIN}"
     )
   if not allow_pickle:
     raise ValueError(
@@ -158,7 +140,7 @@ def _open_shards(index, open_file):
   if lost:
     raise ValueError(
       f"{index} lists {len(lost)} tensors that their shards do not have, such as "
-      f"{lost[0]} in {names[lost[0]]}. {_AGAIN}"
+      f"{lost[0]} in {names[lost[0]]}. {AGAIN}"
     )
   return {name: files[f][name] for name, f in names.items()}
 
@@ -169,7 +151,7 @@ def _open_pickle(path):
   try:
     state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
   except (OSError, RuntimeError) as error:
-    raise ValueError(f"{path} cannot be read ({error}). {_AGAIN}") from error
+    raise ValueError(f"{path} cannot be read ({error}). {AGAIN}") from error
 
   def read(tensor):
     if tensor.dtype == torch.bfloat16:
@@ -186,12 +168,6 @@ def write_safetensors(path, arrays: dict[str, np.ndarray]) -> None:
   """Writes the file whole or not at all."""
   arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
   _replace(path, lambda to: safetensors.numpy.save_file(arrays, to, {"format": "pt"}))
-
-
-def write_json(path, value) -> None:
-  """Writes the file whole or not at all."""
-  text = json.dumps(value, indent=2, sort_keys=True) + "\n"
-  _replace(path, lambda to: pathlib.Path(to).write_text(text, "utf-8"))
 
 
 def _replace(path, write):

@@ -1,0 +1,11 @@
+"""From tokens to tokens, in arrays alone: the decoder of all families and its loops.
+
+  architecture -> attention, layers, lora -> decoder -> sampling -> lanes -> speculate
+  generate: a whole batch at once, the reference; quantize: kernels in 8 bits
+
+Public: architecture.DecoderConfig, decoder.make_decoder, decoder.Decoder,
+sampling.Sampling, generate.generate, lora.Packed, lora.Grouped.
+
+Tested elsewhere: architecture, attention, layers, lora in model/decoder. sampling,
+lanes, speculate in model/generate. quantize in engine/batcher.
+"""

@@ -1,0 +1,8 @@
+"""Where experts come from: what users write -> checked -> groups that share a base.
+
+  specs -> load -> Pool of Groups; download: models inside PyPI wheels, hub snapshots
+
+Public: specs.Spec, specs.parse_specs, load.Pool, load.Group, load.load_pool.
+
+Tested elsewhere: specs in pool/load.
+"""

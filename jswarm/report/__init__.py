@@ -1,0 +1,8 @@
+"""What was found, for people.
+
+  results.json -> tables
+
+Public: tables.table, tables.sweep_table.
+
+Tested elsewhere: tables in launchers.
+"""

@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from jswarm.run.loop import Result
-
 LABELS = {
   "best_single": "best single expert",
   "initial": "initial best DAG",
@@ -18,9 +16,9 @@ LABELS = {
 ALPHA = 0.05  # one-sided level of the paired bootstrap
 
 
-def table(result: Result) -> str:
-  """Test score of the found system beside what it has to beat."""
-  test = result.results["test"]
+def table(results: Mapping[str, Any]) -> str:
+  """Of one results.json: the found system's test score beside what it has to beat."""
+  test = results["test"]
   lines = [f"{'test':<20} {'score':>7} {'stderr':>7} {'n':>5}"]
   for name, label in LABELS.items():
     if name in test:
@@ -28,7 +26,7 @@ def table(result: Result) -> str:
       lines.append(
         f"{label:<20} {_number(row['score'])} {_number(row['stderr'])} {row['n']:>5}"
       )
-  paired = result.results["system_vs_best_single"]
+  paired = results["system_vs_best_single"]
   if paired:
     lines.append(
       f"found - best single: {paired['difference']:+.4f}, 95 % interval"

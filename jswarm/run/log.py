@@ -12,6 +12,7 @@ import pathlib
 import shutil
 from typing import Any
 
+from jswarm.core.files import clean, write_jsonl
 from jswarm.systems.evaluate import Evaluation
 
 
@@ -92,37 +93,6 @@ def write_evaluations(
       for x in range(len(ids))
     ],
   )
-
-
-def write_json(path: str | os.PathLike, value: Any) -> None:
-  """Replaces a JSON file as a whole: readers never see half of it."""
-  text = json.dumps(clean(value), indent=2, sort_keys=False) + "\n"
-  _replace(path, text)
-
-
-def write_jsonl(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]]) -> None:
-  """Replaces a JSONL file as a whole."""
-  _replace(path, "".join(json.dumps(clean(row)) + "\n" for row in rows))
-
-
-def clean(value: Any) -> Any:
-  """JSON has no NaN: what is missing is null."""
-  if isinstance(value, float) and not math.isfinite(value):
-    return None
-  if isinstance(value, Mapping):
-    return {str(k): clean(v) for k, v in value.items()}
-  if isinstance(value, (list, tuple)):
-    return [clean(v) for v in value]
-  return value.item() if hasattr(value, "item") else value
-
-
-def _replace(path, text):
-  partial = f"{path}.part"
-  with open(partial, "w", encoding="utf-8") as file:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(partial, path)
 
 
 def _board(folder, after):

@@ -22,11 +22,14 @@ from jswarm.distributed import watchdog
 from jswarm.graphs import decode
 from jswarm.run.workdir import Files, enter
 from jswarm.swarm import steps
-from jswarm.swarm.state import Settings, State, System, template
-from jswarm.systems import artifact, waves
+from jswarm.swarm.state import Settings, State, template
+from jswarm.systems import artifact, prompts
 from jswarm.systems import scores as scores_lib
+from jswarm.systems import system as system_lib
+from jswarm.systems.budget import Budget, Meter
 from jswarm.systems.evaluate import Evaluation, Evaluator, mean
-from jswarm.systems.memo import Budget, Memo, Meter, versions
+from jswarm.systems.memo import Memo, versions
+from jswarm.systems.system import System
 from jswarm.systems.system_memo import DagCache
 from jswarm.tasks.base import Task, UtilityError
 
@@ -46,7 +49,7 @@ class Plan:
   seed: int
   task: Task
   experts: Experts
-  wording: waves.Wording
+  wording: prompts.Wording
   settings: Settings
   meter: Meter
   config: Mapping[str, Any]
@@ -187,7 +190,7 @@ def _due(plan, state, files):
 def _singles(problem, files):
   """Dev utility of each expert alone, as it came."""
   experts = problem.experts
-  jobs = [waves.single(e) for e in range(len(experts.names))]
+  jobs = [system_lib.single(e) for e in range(len(experts.names))]
   evaluations = problem.evaluator.evaluate(jobs, problem.examples)
   named = list(zip(experts.names, evaluations))
   if files:
@@ -281,7 +284,10 @@ def _tested(plan, problem, memo, files, state, singles):
   contenders = {
     "system": (state.best.weights, artifact.job_of(state.best)),
     "initial": (initial, artifact.job_of(state.initial)),
-    "best_single": (initial, waves.single(experts.names.index(_best_single(singles)))),
+    "best_single": (
+      initial,
+      system_lib.single(experts.names.index(_best_single(singles))),
+    ),
   }
   if plan.baselines:
     contenders |= {name: (initial, job) for name, job in _topologies(plan).items()}
@@ -357,7 +363,7 @@ def _topologies(plan):
   """Fixed DAGs of the experts as they came, in the order of the pool."""
   size, key = len(plan.experts.names), jax.random.key(plan.seed)
   return {
-    name: waves.make_job(decode.TOPOLOGIES[name](size, key))
+    name: system_lib.make_job(decode.TOPOLOGIES[name](size, key))
     for name in ("star", "chain", "random")
   }
 

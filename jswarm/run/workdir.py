@@ -12,9 +12,10 @@ import pathlib
 import time
 from typing import Any
 
+from jswarm.core.files import clean, write_json
 from jswarm.distributed import processes
 from jswarm.run.checkpoint import Checkpoints
-from jswarm.run.log import Log, clean, write_evaluations, write_json
+from jswarm.run.log import Log, write_evaluations
 from jswarm.systems import artifact
 
 # Fields that do not define the search: a resumed run may change them.

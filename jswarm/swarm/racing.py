@@ -21,7 +21,7 @@ import numpy as np
 
 from jswarm.swarm import pso
 from jswarm.swarm.state import Settings
-from jswarm.systems import waves
+from jswarm.systems import system
 from jswarm.systems.evaluate import NOTHING, Evaluation, Evaluator, mean
 from jswarm.tasks.base import Example, Task
 
@@ -75,7 +75,7 @@ def bars(
 
 def race(
   evaluator: Evaluator,
-  jobs: Sequence[waves.Job],
+  jobs: Sequence[system.Job],
   examples: Sequence[Example],
   limits: Bars,
 ) -> list[Evaluation]:
@@ -156,7 +156,7 @@ def measured(utility: np.ndarray, evaluations: Sequence[Evaluation]) -> np.ndarr
 
 
 def summary(
-  limits: Bars | None, jobs: Sequence[waves.Job], evaluations: Sequence[Evaluation]
+  limits: Bars | None, jobs: Sequence[system.Job], evaluations: Sequence[Evaluation]
 ) -> dict[str, Any]:
   """For the log: graphs dropped, and node executions that were not asked for."""
   if limits is None:

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jswarm.core.types import Experts, PyTree
-from jswarm.graphs import dag as dag_lib
 from jswarm.graphs import decode
 from jswarm.swarm import motion, pso
+from jswarm.systems.system import Graph, System
 
 MODES = ("fixed", "as_published")
 STEPS = ("both", "role", "weight")
@@ -65,36 +65,6 @@ class Settings:
     ):
       if getattr(self, field) < least:
         raise ValueError(f"search.{field}={getattr(self, field)}: at least {least}.")
-
-
-@flax.struct.dataclass
-class Graph:
-  """A continuous adjacency with the DAG that was decoded from it and executed.
-
-  With top-p decoding each decode is another draw, so the two stay together.
-  """
-
-  adjacency: jax.Array  # float32 [N, N]
-  dag: dag_lib.Dag
-
-
-@flax.struct.dataclass
-class System:
-  """A multi-LLM system that was scored: the result of a search.
-
-  Attributes:
-    graph: what was executed, never decoded again.
-    assignment: int32 [N], node -> expert.
-    weights: for each group of the pool, [E_group, ...] leaves.
-    utility: on the dev split; iteration and step: when it was scored.
-  """
-
-  graph: Graph
-  assignment: jax.Array
-  weights: tuple[PyTree, ...]
-  utility: jax.Array  # float32 []
-  iteration: jax.Array  # int32 []
-  step: jax.Array  # int32 []: 0 role, 1 weight
 
 
 @flax.struct.dataclass

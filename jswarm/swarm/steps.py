@@ -24,9 +24,10 @@ import numpy as np
 from jswarm.core.types import Experts, PyTree
 from jswarm.graphs import decode
 from jswarm.swarm import contribution, motion, pso, racing
-from jswarm.swarm.state import Graph, Settings, State, System, keep, moves_weights
-from jswarm.systems import waves
+from jswarm.swarm.state import Settings, State, keep, moves_weights
+from jswarm.systems import system as system_lib
 from jswarm.systems.evaluate import Evaluation, Evaluator
+from jswarm.systems.system import Graph, System
 
 
 class Info(NamedTuple):
@@ -149,7 +150,7 @@ def role_step(key, state: State, problem: Problem, settings: Settings):
   jobs = [job for job, s in zip(_jobs(swarm), scored) if s]
   again = settings.mode == "fixed" and len(jobs) > 0
   if again:  # the weights have moved since: what is the best graph worth today?
-    jobs.append(waves.make_job(state.swarm_best.dag))
+    jobs.append(system_lib.make_job(state.swarm_best.dag))
   bars = racing.bars(problem.evaluator.task, role, scored, len(jobs), settings)
   values, evaluations = _score(problem, jobs, bars)
   old, old_value = state.swarm_best, values[-1] if again else np.nan
@@ -275,10 +276,12 @@ def _score_weights(problem, graph, assignments, scored=None, identity=False):
   num = len(problem.experts.names)
   keep = np.ones(len(assignments), bool) if scored is None else scored
   jobs = [
-    waves.make_job(graph.dag, z) for z, s in zip(np.asarray(assignments), keep) if s
+    system_lib.make_job(graph.dag, z)
+    for z, s in zip(np.asarray(assignments), keep)
+    if s
   ]
   if identity:
-    jobs.append(waves.make_job(graph.dag))
+    jobs.append(system_lib.make_job(graph.dag))
   values, evaluations = _score(problem, jobs)
   utility = np.full(len(assignments) + identity, np.nan, np.float32)
   utility[: len(assignments)][keep] = values[: int(keep.sum())]
@@ -319,7 +322,7 @@ def _decode(key, adjacency, settings) -> Graph:
 
 def _jobs(swarm: Graph):
   dags = jax.tree.map(np.asarray, swarm.dag)
-  return [waves.make_job(_pick(dags, g)) for g in range(len(dags.end))]
+  return [system_lib.make_job(_pick(dags, g)) for g in range(len(dags.end))]
 
 
 def _pick(tree, index):

@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from jswarm.core.files import clean, write_json
 from jswarm.core.types import Experts
 from jswarm.distributed import processes
-from jswarm.run.log import clean, write_json
-from jswarm.swarm.state import System
+from jswarm.systems import prompts as prompts_lib
+from jswarm.systems import system as system_lib
 from jswarm.systems import waves
+from jswarm.systems.system import System
 
 SCHEMA = 1
 FILE = "jswarm_system.json"
@@ -35,9 +37,9 @@ class LoadedSystem:
     wording, limit, chat: as in the search. description: the JSON.
   """
 
-  job: waves.Job
+  job: system_lib.Job
   experts: Experts
-  wording: waves.Wording
+  wording: prompts_lib.Wording
   limit: int
   chat: bool
   description: Mapping[str, Any]
@@ -55,7 +57,9 @@ class LoadedSystem:
   ) -> waves.Transcript:
     """Also what every node said; `chunks`: context, one for each node, a prompt."""
     chunks = chunks or [None] * len(prompts)
-    questions = [waves.Question(p, c) for p, c in zip(prompts, chunks, strict=True)]
+    questions = [
+      prompts_lib.Question(p, c) for p, c in zip(prompts, chunks, strict=True)
+    ]
     return waves.run(
       [self.job],
       [questions],
@@ -66,9 +70,9 @@ class LoadedSystem:
     )
 
 
-def job_of(system: System) -> waves.Job:
+def job_of(system: System) -> system_lib.Job:
   """The system as something to execute."""
-  return waves.make_job(system.graph.dag, np.asarray(system.assignment))
+  return system_lib.make_job(system.graph.dag, np.asarray(system.assignment))
 
 
 def describe(system: System, names: Sequence[str]) -> dict[str, Any]:
@@ -98,7 +102,7 @@ def save(
   folder: str | os.PathLike,
   system: System,
   experts: Experts,
-  wording: waves.Wording,
+  wording: prompts_lib.Wording,
   *,
   limit: int,
   chat: bool,
@@ -162,7 +166,7 @@ def save(
   shutil.rmtree(old, ignore_errors=True)
 
 
-def read(folder: str | os.PathLike) -> tuple[dict[str, Any], waves.Job]:
+def read(folder: str | os.PathLike) -> tuple[dict[str, Any], system_lib.Job]:
   """(description, job) of a saved system; node experts index `description["experts"]`.
 
   Raises:
@@ -190,7 +194,7 @@ def read(folder: str | os.PathLike) -> tuple[dict[str, Any], waves.Job]:
     assignment[node["id"]] = names.index(node["expert"])
   position = np.zeros(size, int)
   position[description["topological_order"]] = np.arange(len(description["nodes"]))
-  return description, waves.Job(
+  return description, system_lib.Job(
     edges, depth, position, description["end"], tuple(assignment.tolist())
   )
 

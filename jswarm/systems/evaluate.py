@@ -14,7 +14,8 @@ from absl import logging
 import numpy as np
 
 from jswarm.core.types import Experts, Request
-from jswarm.systems import waves
+from jswarm.systems import prompts as prompts_lib
+from jswarm.systems import system, waves
 from jswarm.systems.system_memo import DagCache
 from jswarm.tasks.base import Example, Task, UtilityError
 
@@ -59,7 +60,7 @@ class Evaluator:
 
   task: Task
   experts: Experts
-  wording: waves.Wording
+  wording: prompts_lib.Wording
   judge: object = None
   cache: DagCache | None = None
   failed: int = 0
@@ -67,7 +68,7 @@ class Evaluator:
   first_error: str = ""
 
   def evaluate(
-    self, jobs: Sequence[waves.Job], examples: Sequence[Example]
+    self, jobs: Sequence[system.Job], examples: Sequence[Example]
   ) -> list[Evaluation]:
     """An `Evaluation` a job, in order; all jobs run together.
 
@@ -78,7 +79,7 @@ class Evaluator:
 
   def proceed(
     self,
-    jobs: Sequence[waves.Job],
+    jobs: Sequence[system.Job],
     examples: Sequence[Example],
     begun: Sequence[Evaluation],
     reach: Sequence[int],
@@ -102,7 +103,7 @@ class Evaluator:
     """Raises ValueError if a question of the task cannot fit an expert's context."""
     for examples in (self.task.dev, self.task.test):
       questions = self._questions(examples, map(self.task.prompt, examples))
-      waves.check_room(questions, self.experts, self.wording, self.task.limit)
+      prompts_lib.check_room(questions, self.experts, self.wording, self.task.limit)
 
   def _evaluate(self, jobs, splits):
     """An `Evaluation` a job, each on examples of its own."""
@@ -132,7 +133,7 @@ class Evaluator:
 
   def _questions(self, examples, prompts):
     return [
-      waves.Question(p, e.chunks if self.task.needs_context else None, e.where)
+      prompts_lib.Question(p, e.chunks if self.task.needs_context else None, e.where)
       for e, p in zip(examples, prompts)
     ]
 

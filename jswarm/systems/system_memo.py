@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jswarm.core.types import Experts
+from jswarm.systems import prompts, system
 from jswarm.systems import waves as waves_lib
 from jswarm.systems.memo import Memo
 
@@ -29,7 +30,7 @@ class _Key(NamedTuple):
   end: int
   assignment: tuple[int, ...]  # -1 for a node that never runs
   versions: frozenset[tuple[int, str]]  # (expert, digest of its weights)
-  wording: waves_lib.Wording
+  wording: prompts.Wording
   limit: int
   chat: bool
 
@@ -39,15 +40,15 @@ class DagCache:
 
   def __init__(self, memo: Memo):
     self._memo = memo
-    self._said: dict[_Key, dict[waves_lib.Question, str]] = {}
+    self._said: dict[_Key, dict[prompts.Question, str]] = {}
     memo.watch(self._forget)
 
   def run(
     self,
-    jobs: Sequence[waves_lib.Job],
-    questions: Sequence[Sequence[waves_lib.Question]],
+    jobs: Sequence[system.Job],
+    questions: Sequence[Sequence[prompts.Question]],
     experts: Experts,
-    wording: waves_lib.Wording,
+    wording: prompts.Wording,
     *,
     limit: int,
     chat: bool,

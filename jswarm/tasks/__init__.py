@@ -1,22 +1,12 @@
-"""Tasks: data + prompt + score. `load_task` is the door."""
+"""Data, prompts and scores: what a system is asked, and what its answer is worth.
 
-from jswarm.tasks.base import DataError, Example, FollowUp, Judge, Task, UtilityError
-from jswarm.tasks.custom import custom_utility, imported
-from jswarm.tasks.kinds import KINDS, PARSERS
-from jswarm.tasks.load import load_task
-from jswarm.tasks.published import TASKS
+  published -> read -> data -> load -> base.Task
+  kinds -> prompts, options, parse; custom: a utility of the user's own
+  synthetic: tasks made here, with a pool that was trained for them
 
-__all__ = [
-  "KINDS",
-  "PARSERS",
-  "TASKS",
-  "DataError",
-  "Example",
-  "FollowUp",
-  "Judge",
-  "Task",
-  "UtilityError",
-  "custom_utility",
-  "imported",
-  "load_task",
-]
+Public: base.Task, base.Example, base.DataError, base.UtilityError, load.load_task,
+published.TASKS, kinds.KINDS.
+
+Tested elsewhere: base, custom, kinds, prompts, published in tasks/load. read in
+tasks/data. options in tasks/parse. synthetic/stories in tasks/synthetic/words.
+"""

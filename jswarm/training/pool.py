@@ -1,13 +1,13 @@
 """Makes a pool of experts: records -> LoRA experts on one base, as PEFT folders.
 
-    train_data -> train.sft -> peft.save_adapter -> engine (dev score)
+    data -> sft -> formats.peft_adapter -> ask (dev score, handed in)
 
 Each expert is finished before the next begins, and a finished one is not trained
 again, so the same command continues an interrupted pool. Beside each stands what it
 was made from; under other settings or data it is refused, not taken for the same.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import hashlib
 import json
@@ -20,15 +20,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jswarm.engine import engine
+from jswarm.core.files import write_json
 from jswarm.formats import hf_model, peft_adapter
 from jswarm.formats import tokenizer as tokenizer_lib
 from jswarm.model import decoder as decoder_lib
 from jswarm.model.architecture import DecoderConfig
-from jswarm.model.sampling import Sampling
 from jswarm.pool import load as load_lib
-from jswarm.run.log import write_json
-from jswarm.systems import waves
+from jswarm.pool import specs as specs_lib
 from jswarm.tasks.base import Example
 from jswarm.tasks.custom import custom_utility, imported
 from jswarm.training import data as data_lib
@@ -62,6 +60,10 @@ _BASE_FILES = (
   "*.jinja",
   "*.safetensors",
 )
+
+
+AskEach = Callable[[load_lib.Group, Sequence[str], int, bool], list[list[str]]]
+"""(group, prompts, most new tokens, chat) -> replies[member][prompt] of all members."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -146,6 +148,7 @@ def train_pool(
   settings: sft.Settings,
   *,
   max_tokens: int,
+  ask: AskEach,
 ) -> list[dict[str, Any]]:
   """Trains a pool into `out`: base/ (if from scratch) and experts/<name>/.
 
@@ -157,6 +160,7 @@ def train_pool(
     settings: of every adapter. All start from the same A, without which the factors
       of two experts could not be averaged.
     max_tokens: longest record; longer ones are left out.
+    ask: who answers the dev records, for the dev scores; see `AskEach`.
 
   Returns:
     A row an expert: name, dev_loss, dev_score, base_score on the same records; also
@@ -172,7 +176,7 @@ def train_pool(
     for i, (name, source) in enumerate(sources.items())
   }
   folder = base if isinstance(base, str) else _from_scratch(out, base, max_tokens)
-  local = load_lib.locate(folder)
+  local = specs_lib.locate(folder)
   config, params = hf_model.load_base(local)
   # Stacked: the backward pass of unrolled layers takes minutes to compile.
   tools = _Base(
@@ -205,7 +209,9 @@ def train_pool(
     if name in finished:
       rows.append(finished[name])
     else:
-      rows.append(_expert(out, tools, name, source, data[name], settings, max_tokens))
+      rows.append(
+        _expert(out, tools, name, source, data[name], settings, max_tokens, ask)
+      )
       # Last: it marks the expert as finished.
       write_json(targets[name] / "training.json", {**rows[-1], "made_from": made[name]})
     logging.info("%s", rows[-1])
@@ -222,7 +228,7 @@ class _Base:
   decoder: decoder_lib.Decoder
 
 
-def _expert(out, base, name, source, data, settings, max_tokens):
+def _expert(out, base, name, source, data, settings, max_tokens, ask):
   """The row of one expert, trained now."""
   rows = [
     _tokenize(base.tokenizer, part, source, max_tokens) if part else None
@@ -245,7 +251,7 @@ def _expert(out, base, name, source, data, settings, max_tokens):
     "name": name,
     "steps": settings.steps,
     "dev_loss": list(trained.dev_loss.values())[-1:],
-    **_scores(base, adapter, source, data[1]),
+    **_scores(base, adapter, source, data[1], ask),
   }
 
 
@@ -340,11 +346,11 @@ def _tokenize(tokenizer, records, source, max_tokens):
   return data_lib.tokenize(tokenizer, records, chat=source.chat, max_tokens=max_tokens)
 
 
-def _scores(base, adapter, source, records):
+def _scores(base, adapter, source, records, ask):
   """{"dev_score", "base_score"}: mean score of the expert and of the bare base."""
   if not records:
     return {}
-  specs = tuple(load_lib.Spec(name=n, base=base.path) for n in ("expert", "base"))
+  specs = tuple(specs_lib.Spec(name=n, base=base.path) for n in ("expert", "base"))
   zero = jax.tree.map(np.zeros_like, adapter)
   group = load_lib.Group(
     "lora",
@@ -352,26 +358,9 @@ def _scores(base, adapter, source, records):
     (0, 1),
     base.config,
     base.tokenizer,
-    tokenizer_lib.stop_ids(base.tokenizer, load_lib.locate(base.path)),
+    tokenizer_lib.stop_ids(base.tokenizer, specs_lib.locate(base.path)),
     base.params,
     jax.tree.map(lambda *x: jnp.stack([jnp.asarray(y) for y in x]), adapter, zero),
-  )
-  pool = engine.make_experts(
-    load_lib.Pool(("expert", "base"), (group,)),
-    engine.Settings(
-      rows=32,
-      pack_tokens=2048,
-      form="auto",
-      speculate=False,
-      int8=False,
-      memo="",
-      devices=1,
-      tensor=1,
-      max_prompt_tokens=0,
-      space="factors",
-      sampling=Sampling(),
-      seed=0,
-    ),
   )
   score = custom_utility(source.score or same_as_completion)
   examples = [
@@ -386,24 +375,11 @@ def _scores(base, adapter, source, records):
     )
     for i, r in enumerate(records)
   ]
-  questions = [waves.Question(r["prompt"]) for r in records]
-  said = waves.run(
-    [waves.single(0), waves.single(1)],
-    [questions] * 2,
-    pool,
-    _PLAIN,
-    limit=source.limit,
-    chat=source.chat,
-  ).replies
+  said = ask(group, [r["prompt"] for r in records], source.limit, source.chat)
   return {
     key: float(np.mean(score(examples, replies)))
     for key, replies in zip(("dev_score", "base_score"), said)
   }
-
-
-_PLAIN = waves.Wording(
-  first="", middle="", last="", response="{k}{reply}", question="{prompt}"
-)
 
 
 def same_as_completion(

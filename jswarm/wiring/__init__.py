@@ -1,0 +1,10 @@
+"""Configurations -> typed settings and callables: where the two wings meet.
+
+  defaults -> config -> search, system, training
+
+Public: defaults.get_config, config.resolve, config.override, search.plan,
+system.load_system, training.arguments.
+
+Tested elsewhere: defaults, search in wiring/config. system in systems/artifact.
+training in training/pool.
+"""

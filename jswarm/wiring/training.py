@@ -1,13 +1,18 @@
 """Configuration of a pool to train, such as configs/tiny_pool.py -> typed settings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from jswarm.core.types import Request
+from jswarm.engine import engine
 from jswarm.model.architecture import DecoderConfig
+from jswarm.pool import load
 from jswarm.training import pool, sft
+from jswarm.wiring import config as config_lib
+from jswarm.wiring.defaults import get_config
 
 
 def arguments(config: ConfigDict) -> dict[str, Any]:
@@ -46,7 +51,26 @@ def arguments(config: ConfigDict) -> dict[str, Any]:
       name: _typed(pool.Source, source, f"experts.{name}")
       for name, source in c["experts"].items()
     },
+    ask=ask_each,
   )
+
+
+def ask_each(
+  group: load.Group, prompts: Sequence[str], limit: int, chat: bool
+) -> list[list[str]]:
+  """What each member of a group says to the same prompts; a `pool.AskEach`."""
+  config = config_lib.override(get_config(), {"engine.rows": 32, "engine.devices": 1})
+  names = tuple(spec.name for spec in group.specs)
+  serving = config_lib.engine_settings(config_lib.resolve(config))
+  experts = engine.make_experts(load.Pool(names, (group,)), serving)
+  requests = [
+    Request(member, prompt, limit, chat)
+    for member in range(len(names))
+    for prompt in prompts
+  ]
+  said = [reply.text for reply in experts.ask(requests)]
+  size = len(prompts)
+  return [said[m * size : (m + 1) * size] for m in range(len(names))]
 
 
 def _typed(kind, fields, where):

@@ -14,8 +14,6 @@ import pytest
 import safetensors.numpy
 
 from jswarm.benchmarks import (
-  SUITES,
-  chosen,
   experts,
   generate,
   harness,
@@ -25,6 +23,7 @@ from jswarm.benchmarks import (
   workload,
 )
 from jswarm.benchmarks.harness import Contender, Options, Record, Timing
+from jswarm.benchmarks.suites import SUITES, chosen
 from jswarm.benchmarks.workload import TOY
 from jswarm.engine import adapter_forms
 from jswarm.swarm import motion

@@ -16,6 +16,7 @@ import safetensors.numpy
 from jswarm.formats import hf_config, hf_model, peft_adapter, tensor_files
 from jswarm.model import decoder
 from jswarm.model.architecture import DecoderConfig, projection_shapes
+from jswarm.pool import specs
 
 LLAMA = DecoderConfig(
   vocab=37,
@@ -611,15 +612,15 @@ def test_factors_that_do_not_fit_are_not_written(tmp_path):
 
 
 def test_a_folder_resolves_to_itself_and_nonsense_to_an_error(tmp_path):
-  assert hf_model.resolve(tmp_path) == str(tmp_path)
+  assert specs.resolve(tmp_path) == str(tmp_path)
   with pytest.raises(ValueError, match="no folder, nor a hub id"):
-    hf_model.resolve(tmp_path / "nowhere")
+    specs.resolve(tmp_path / "nowhere")
 
 
 def test_a_hub_id_that_cannot_be_reached_says_what_to_do(tmp_path, monkeypatch):
   monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
   with pytest.raises(ValueError, match="could not be fetched.*give a local folder"):
-    hf_model.resolve("nobody/no-such-model-at-all", revision="main")
+    specs.resolve("nobody/no-such-model-at-all", revision="main")
 
 
 def test_loading_imports_neither_torch_nor_transformers(base, adapter):

@@ -15,8 +15,10 @@ import jswarm
 from jswarm.engine import engine
 from jswarm.formats import gguf_model, hf_model, peft_adapter
 from jswarm.pool import load as load_lib
-from jswarm.systems import artifact, waves
+from jswarm.pool import specs as specs_lib
+from jswarm.systems import artifact, prompts, waves
 from jswarm.wiring import config as config_lib
+from jswarm.wiring import search, system
 from jswarm.wiring.defaults import get_config
 from tests import folders, gguf_fixtures, tiny
 
@@ -195,7 +197,7 @@ def test_a_pool_that_is_whole_passes_and_its_tokenizers_are_read_once(
   monkeypatch.setattr(
     load_lib.tokenizer_lib, "load_tokenizer", lambda p: (read.append(p), load(p))[1]
   )
-  load_lib.load_pool(load_lib.parse_specs([*adapters, file], base))
+  load_lib.load_pool(specs_lib.parse_specs([*adapters, file], base))
   assert read == [base, file]
 
 
@@ -204,7 +206,7 @@ def test_a_pool_that_is_whole_passes_and_its_tokenizers_are_read_once(
   [
     lambda root: jswarm.load_pool(["x"], base="y", dtype="float16"),
     lambda root: jswarm.load_system(root, dtype="float16"),
-    lambda root: config_lib.pool(
+    lambda root: search.pool(
       config_lib.override(get_config(), {"pool.dtype": "float16"})
     ),
   ],
@@ -224,7 +226,7 @@ def _said(found, pool):
   config = config_lib.override(get_config(), folders.SMALL)
   made = engine.make_experts(pool, config_lib.engine_settings(config))
   made.install(found.weights)
-  questions = [waves.Question(p) for p in _prompts()]
+  questions = [prompts.Question(p) for p in _prompts()]
   return waves.run(
     [artifact.job_of(found)],
     [questions],
@@ -271,8 +273,7 @@ def _saved_and_loaded(pool, folder, base=""):
   made = engine.make_experts(pool, config_lib.engine_settings(config))
   entries = made.save(str(folder), made.weights, range(len(pool.names)))
   specs = [
-    config_lib._stored_spec(folder, name, entry, base)
-    for name, entry in entries.items()
+    system._stored_spec(folder, name, entry, base) for name, entry in entries.items()
   ]
   return entries, load_lib.load_pool(specs)
 

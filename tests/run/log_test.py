@@ -4,7 +4,8 @@ import json
 
 import numpy as np
 
-from jswarm.run.log import Log, clean, write_json
+from jswarm.core.files import clean, write_json
+from jswarm.run.log import Log
 from jswarm.systems.evaluate import Evaluation
 
 

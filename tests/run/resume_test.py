@@ -98,7 +98,7 @@ def test_a_workdir_of_another_configuration_is_refused_with_the_difference(tmp_p
 
 
 def test_a_second_process_in_the_workdir_is_refused(tmp_path):
-  from jswarm.run import workdir as workdir
+  from jswarm.run import workdir
 
   held = workdir.lock(tmp_path)
   other = _run(tmp_path)

@@ -14,12 +14,14 @@ import pytest
 from jswarm.run import loop
 from jswarm.swarm import pso, racing
 from jswarm.swarm import steps as steps_lib
-from jswarm.systems import waves
+from jswarm.systems import prompts, system
+from jswarm.systems.budget import Meter
 from jswarm.systems.evaluate import NOTHING, Evaluation, Evaluator, mean
-from jswarm.systems.memo import Memo, Meter
+from jswarm.systems.memo import Memo
 from jswarm.tasks import kinds, load
 from jswarm.tasks.base import UtilityError
 from jswarm.wiring import config as config_lib
+from jswarm.wiring import search
 from jswarm.wiring.defaults import get_config
 from tests import fakes
 from tests.fake_run import SMALL
@@ -45,7 +47,7 @@ def _plan(seed=0, score=_right, bounds=(0.0, 1.0), **changes):
   config = config_lib.override(
     get_config(), {**SMALL, "search.graphs": 6, "search.assignments": 3, **changes}
   )
-  made = config_lib.plan(
+  made = search.plan(
     config,
     records=fakes.records(SIZE, 2),
     experts=fakes.numeric(seed=seed)[0],
@@ -208,7 +210,7 @@ def _evaluator(score, followup=False):
   experts, asked = fakes.dictionary(
     lambda e, p: "true A" if sum(map(ord, p)) % (e + 2) else "false B"
   )
-  words = waves.Wording(
+  words = prompts.Wording(
     first="", middle="", last="", response="{k} {reply}", question="{prompt}"
   )
   return Evaluator(
@@ -219,7 +221,7 @@ def _evaluator(score, followup=False):
 @pytest.mark.parametrize("followup", [False, True])
 def test_an_evaluation_that_is_continued_is_the_one_made_at_once(followup):
   evaluator, _ = _evaluator(None, followup)
-  jobs, dev = [waves.single(e) for e in range(3)], evaluator.task.dev
+  jobs, dev = [system.single(e) for e in range(3)], evaluator.task.dev
   whole = evaluator.evaluate(jobs, dev)
   parts = [NOTHING] * 3
   for reach in ([2, 7, 0], [3, 7, 1], [7, 7, 7]):
@@ -238,7 +240,7 @@ def test_a_chunk_that_fails_fails_the_evaluation_and_brings_back_what_was_droppe
 
   evaluator, _ = _evaluator(score)
   evaluator.experts = fakes.dictionary(lambda e, p: ("fail", "wrong", "right")[e])[0]
-  jobs = [waves.single(e) for e in range(3)]
+  jobs = [system.single(e) for e in range(3)]
   bars = racing.Bars(2, np.array([-np.inf, 1, 1], np.float32), np.float32(0), 3)
   failed, wrong, right = racing.race(evaluator, jobs, evaluator.task.dev, bars)
   assert failed.error == "the cause" and np.isnan(failed.utility)
@@ -368,7 +370,7 @@ def test_a_missing_score_leaves_everything_open():
 
 
 def test_the_summary_counts_executed_nodes_and_the_self_check():
-  job = waves.Job(
+  job = system.Job(
     np.zeros((3, 3), bool), np.array([0, 1, -1]), np.arange(3), 1, (0, 1, 2)
   )
   gone = Evaluation(0.0, np.zeros(5), [], unasked=4)

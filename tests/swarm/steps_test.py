@@ -8,7 +8,7 @@ import pytest
 
 from jswarm.run import loop
 from jswarm.swarm import steps
-from jswarm.systems import waves
+from jswarm.systems import prompts, system, waves
 from jswarm.systems.evaluate import Evaluator, UtilityBroken
 from tests import fakes
 from tests.fake_run import plan
@@ -21,9 +21,9 @@ def _result(**fields):
 def _execute(result, experts):
   """Runs the stored system again, outside the search."""
   experts.install(result.system.weights)
-  job = waves.make_job(result.system.graph.dag, result.system.assignment)
+  job = system.make_job(result.system.graph.dag, result.system.assignment)
   made = plan()
-  questions = [waves.Question(made.task.prompt(e)) for e in made.task.dev]
+  questions = [prompts.Question(made.task.prompt(e)) for e in made.task.dev]
   return waves.run(
     [job], [questions], experts, made.wording, limit=16, chat=False
   ).replies[0]

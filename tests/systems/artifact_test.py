@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jswarm
-from jswarm.systems import artifact, waves
+from jswarm.systems import artifact, prompts, waves
 from tests import folders
 
 
@@ -40,7 +40,7 @@ def _in_memory(result, pool, space="factors"):
   config = config_lib.override(get_config(), {**folders.SMALL, "pool.space": space})
   experts = engine.make_experts(pool, config_lib.engine_settings(config))
   experts.install(result.system.weights)
-  questions = [waves.Question(p) for p in _prompts()]
+  questions = [prompts.Question(p) for p in _prompts()]
   return waves.run(
     [artifact.job_of(result.system)],
     [questions],

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from jswarm.core.types import Reply
-from jswarm.systems import waves
+from jswarm.systems import prompts, system
 from jswarm.systems.evaluate import Evaluator
 from jswarm.tasks import load
 from tests import fakes
 
-WORDING = waves.Wording(
+WORDING = prompts.Wording(
   first="", middle="", last="", response="{k} {reply}", question="{prompt}"
 )
 CHOICES = {"A": "red", "B": "blue"}
@@ -26,7 +26,7 @@ def _task(name, **fields):
 def _evaluate(task, say, judge=None, names=("a", "b")):
   experts, asked = fakes.dictionary(say, names)
   evaluator = Evaluator(task, experts, WORDING, judge)
-  jobs = [waves.single(0), waves.single(1)]
+  jobs = [system.single(0), system.single(1)]
   return evaluator.evaluate(jobs, task.dev), asked
 
 

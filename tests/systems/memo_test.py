@@ -9,7 +9,8 @@ import pytest
 from jswarm.core import digests
 from jswarm.core.types import Request
 from jswarm.engine import engine
-from jswarm.systems.memo import Budget, Memo, Meter, versions
+from jswarm.systems.budget import Budget, Meter
+from jswarm.systems.memo import Memo, versions
 from tests import fakes, tiny
 
 

@@ -6,15 +6,16 @@ import pytest
 
 from jswarm.run import loop
 from jswarm.swarm import steps
-from jswarm.systems import waves
+from jswarm.systems import prompts, system, waves
+from jswarm.systems.budget import Meter
 from jswarm.systems.evaluate import Evaluator
-from jswarm.systems.memo import Memo, Meter
+from jswarm.systems.memo import Memo
+from jswarm.systems.prompts import Question
 from jswarm.systems.system_memo import DagCache
-from jswarm.systems.waves import Question
 from tests import fakes
 from tests.fake_run import plan
 
-WORDING = waves.Wording(
+WORDING = prompts.Wording(
   first="first",
   middle="middle",
   last="last",
@@ -83,7 +84,7 @@ def _chain(assignment=(0, 1, 2), idle_edge=False):
   """0 -> 1; node 2 never runs."""
   edges = np.zeros((3, 3), bool)
   edges[0, 1], edges[1, 2] = True, idle_edge
-  return waves.Job(edges, np.array([0, 1, -1]), np.arange(3), 1, assignment)
+  return system.Job(edges, np.array([0, 1, -1]), np.arange(3), 1, assignment)
 
 
 def _cache():
@@ -138,7 +139,7 @@ def test_nodes_that_never_run_are_no_part_of_a_system(jobs_run):
     (_chain((0, 2, 2)), WORDING, 9, Question("a")),
     (_chain(), WORDING, 8, Question("a")),
     (_chain()._replace(end=0), WORDING, 9, Question("a")),
-    (_chain(), waves.Wording(**{**vars(WORDING), "last": "x"}), 9, Question("a")),
+    (_chain(), prompts.Wording(**{**vars(WORDING), "last": "x"}), 9, Question("a")),
     (_chain(), WORDING, 9, Question("a", ("x", "y", "z"))),
     (
       _chain()._replace(position=np.array([1, 0, 2])),

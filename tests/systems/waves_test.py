@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from jswarm.systems import prompts, system
 from jswarm.systems import waves as waves_lib
-from jswarm.systems.waves import Question
+from jswarm.systems.prompts import Question
 from tests import fakes
 
-WORDING = waves_lib.Wording(
+WORDING = prompts.Wording(
   first="FIRST",
   middle="MIDDLE",
   last="LAST",
@@ -26,7 +27,7 @@ def _job(edges, assignment=None):
   position = np.empty(n, int)
   position[np.argsort(depth, kind="stable")] = np.arange(n)
   end = int(np.flatnonzero(~edges.any(1))[0])
-  return waves_lib.Job(edges, depth, position, end, tuple(assignment or range(n)))
+  return system.Job(edges, depth, position, end, tuple(assignment or range(n)))
 
 
 DIAMOND = [[0, 1, 1, 0], [0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 0]]
@@ -128,25 +129,25 @@ def test_a_question_that_cannot_fit_is_an_error_that_names_it():
   experts, _ = fakes.dictionary(_digest, room=10)
   question = Question("word " * 30, where="data.json dev[3]")
   with pytest.raises(ValueError, match=r"dev\[3\] takes 32 tokens.*leaves 10"):
-    waves_lib.check_room([question], experts, WORDING, 5)
+    prompts.check_room([question], experts, WORDING, 5)
 
 
 def test_wording_without_its_slots_is_refused():
   with pytest.raises(ValueError, match="lacks {k}"):
-    waves_lib.Wording(
+    prompts.Wording(
       first="", middle="", last="", response="{reply}", question="{prompt}"
     )
 
 
 def test_braces_of_a_wording_of_ones_own_stay():
-  wording = waves_lib.Wording(
+  wording = prompts.Wording(
     first="",
     middle="",
     last="",
     response='{"n": {k}, "said": "{reply}"}',
     question='Reply as {"answer": ...}. {prompt}',
   )
-  text = waves_lib.compose(wording, "", ["a {prompt} {k}"], "", "why {reply}?")
+  text = prompts.compose(wording, "", ["a {prompt} {k}"], "", "why {reply}?")
   assert text == (
     '{"n": 1, "said": "a {prompt} {k}"}\nReply as {"answer": ...}. why {reply}?'
   )

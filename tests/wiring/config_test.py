@@ -9,6 +9,7 @@ import pytest
 import jswarm
 from jswarm.run import loop, workdir
 from jswarm.wiring import config as config_lib
+from jswarm.wiring import search
 from jswarm.wiring.defaults import get_config
 from tests import fakes, folders
 from tests.fake_run import SMALL, plan
@@ -46,7 +47,7 @@ def test_every_field_reaches_the_plan(monkeypatch):
       "engine.compile_cache": False,
     },
   )
-  config_lib.plan(config, experts=experts)
+  search.plan(config, experts=experts)
   sections = {"messages", "graph", "search", "role", "weight", "budget", "generation"}
   fields = {
     f.split(".")[-1]
@@ -112,7 +113,7 @@ def test_a_bad_value_is_named_before_anything_is_loaded(changes, message, unload
   utility = None if "task.kind" in changes else fakes.mean_of_numbers
   config = config_lib.override(get_config(), {**SMALL, **changes})
   with pytest.raises(ValueError, match=message):
-    config_lib.plan(config, records=fakes.records(), utility=utility)
+    search.plan(config, records=fakes.records(), utility=utility)
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ def test_a_workdir_of_another_configuration_is_refused_before_anything_is_loaded
   workdir.claim(tmp_path, {**made.config, "pool.versions": ["a", "b"]})
   config = config_lib.override(get_config(), {**SMALL, "search.graphs": 7})
   with pytest.raises(ValueError, match="search.graphs: 3 there, 7 now"):
-    config_lib.plan(
+    search.plan(
       config,
       records=fakes.records(),
       utility=fakes.mean_of_numbers,
@@ -166,7 +167,7 @@ def test_a_judge_that_is_not_there_lists_the_experts_before_the_pool_is_loaded(
   )
   monkeypatch.setattr(config_lib, "pool", lambda _: pytest.fail("the pool was loaded"))
   with pytest.raises(ValueError, match="task.judge='nobody'.*skill0, skill1.*folder"):
-    config_lib.plan(config, records=fakes.records())
+    search.plan(config, records=fakes.records())
 
 
 def test_the_pool_that_ships_is_small():
@@ -178,7 +179,7 @@ def test_the_pool_that_ships_is_small():
 def test_a_judged_task_without_a_judge_lists_the_experts():
   config = config_lib.override(get_config(), {"task.name": "ltp"})
   with pytest.raises(ValueError, match="set task.judge.*expert0, expert1"):
-    config_lib.plan(config, records=fakes.records(), experts=fakes.numeric()[0])
+    search.plan(config, records=fakes.records(), experts=fakes.numeric()[0])
 
 
 def test_an_unknown_pool_after_the_colon_lists_the_known_ones():

@@ -1,0 +1,1 @@
+"""Tasks made here: questions over words and short stories."""

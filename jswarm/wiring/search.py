@@ -1,0 +1,160 @@
+"""Configuration -> a plan to run: where the search wing meets the model wing.
+
+Cheap checks come first: settings, then data, then adapters, then bases.
+"""
+
+from collections.abc import Callable
+import pathlib
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jswarm.core.types import Experts
+from jswarm.distributed.devices import Desks, local_devices
+from jswarm.engine import engine
+from jswarm.pool import load, specs
+from jswarm.run import loop
+from jswarm.run import workdir as workdir_lib
+from jswarm.systems.budget import Meter
+from jswarm.tasks import base, custom
+from jswarm.tasks import load as tasks_load
+from jswarm.wiring import config as config_lib
+
+
+def task(
+  config: ConfigDict, records: Any = None, utility: Callable | str | None = None
+) -> base.Task:
+  """The task with its data, validated; `records` instead of files."""
+  c = config.task
+  if records is None and c.records:
+    records = custom.imported(c.records, "task.records")(
+      c.dev_size, c.test_size, config.seed
+    )
+  return tasks_load.load_task(
+    c.name or None,
+    path=c.path or None,
+    dev_path=c.dev_path or None,
+    test_path=c.test_path or None,
+    records=records,
+    kind=c.kind,
+    parser=c.parser,
+    limit=c.limit,
+    chat=c.chat,
+    dev_size=c.dev_size or None,
+    test_size=c.test_size or None,
+    utility=utility or c.utility or None,
+    allow_overlap=c.allow_overlap,
+    seed=config.seed,
+    min_chunks=max(1, len(config.pool.experts)),
+  )
+
+
+def pool(config: ConfigDict) -> load.Pool:
+  """Loads the pool that the config names."""
+  dtype = config_lib.model_dtype(config.pool.dtype, "pool.dtype")
+  desks = Desks(local_devices(config.engine.devices), config.engine.tensor)
+  return load.load_pool(_specs(config), dtype, config.pool.allow_pickle, desks)
+
+
+def plan(
+  config: ConfigDict,
+  *,
+  records: Any = None,
+  utility: Callable | None = None,
+  experts: Experts | None = None,
+  workdir: str | None = None,
+  progress: Callable[[int, int], None] | None = None,
+) -> loop.Plan:
+  """Everything that `loop.run` needs.
+
+  Args:
+    config: complete, as from `get_config`.
+    records: examples from Python instead of files.
+    utility: a function `(examples, replies) -> scores` of your own.
+    experts: a pool that is not to be loaded: a remote endpoint, a test.
+    workdir: refused, before any model is loaded, if it is of another configuration.
+    progress: called as progress(calls made, calls asked for).
+
+  Raises:
+    ValueError: names the field, file or record, what was allowed, what to change.
+  """
+  config = config_lib.resolve(config)
+  settings, words = config_lib.swarm_settings(config), config_lib.wording(config)
+  serving = config_lib.engine_settings(config)
+  loaded_task = task(config, records, utility)
+  flat = config_lib.flatten(config)
+  flat.update(
+    {f"data.{split}": digest for split, digest in loaded_task.spec["sha256"].items()}
+  )
+  flat["data.prompts"] = loaded_task.spec["prompts_sha256"]
+  if workdir:
+    workdir_lib.check(pathlib.Path(workdir), flat, but=("pool.versions",))
+  rates = judge(config, loaded_task, experts)
+  if experts is None:
+    experts = engine.make_experts(pool(config), serving)
+  return loop.Plan(
+    seed=config.seed,
+    task=loaded_task,
+    experts=experts,
+    wording=words,
+    settings=settings,
+    meter=Meter(**config.budget),
+    config=flat,
+    judge=rates,
+    every=config.checkpoint.every,
+    keep=config.checkpoint.keep,
+    tensorboard=config.log.tensorboard,
+    baselines=config.log.baselines,
+    progress=progress,
+    processes=config_lib.processes(config),
+  )
+
+
+def judge(
+  config: ConfigDict,
+  loaded_task: base.Task,
+  experts: Experts | None = None,
+  alone: bool = False,
+):
+  """Who rates replies: an expert's index, the `ask` of another model, or None.
+
+  Args:
+    experts: a loaded pool; None: the one that the config names.
+    alone: load the judge by itself even if it is an expert of the pool, for a pool
+      whose weights have moved.
+
+  Raises:
+    ValueError: the task needs a judge and the config names none, or none that is there.
+  """
+  name = config.task.judge
+  if not loaded_task.judge:
+    return None
+  named = {}
+  if (alone or not experts) and config.pool.experts:
+    named = {spec.name: spec for spec in _specs(config)}
+  members = list(experts.names) if experts else list(named)
+  allowed = f"an expert ({', '.join(members)}) or a model's path"
+  if not name:
+    raise ValueError(
+      f"task {loaded_task.name!r} is rated by a judge: set task.judge to {allowed}."
+    )
+  if name in members and not alone:
+    return members.index(name)
+  try:
+    chosen = [named[name]] if name in named else specs.parse_specs([name])
+    dtype = config_lib.model_dtype(config.pool.dtype, "pool.dtype")
+    loaded = load.load_pool(chosen, dtype, config.pool.allow_pickle)
+  except ValueError as error:
+    raise ValueError(f"task.judge={name!r}: allowed is {allowed}. {error}") from error
+  return engine.make_experts(
+    loaded, config_lib.engine_settings(config_lib.resolve(config))
+  ).ask
+
+
+def names(config: ConfigDict) -> list[str]:
+  """The experts that the config names, in order."""
+  return [spec.name for spec in _specs(config)]
+
+
+def _specs(config):
+  return specs.parse_specs(config.pool.experts, config.pool.base)

@@ -1,0 +1,56 @@
+"""A saved system -> one that answers."""
+
+import os
+import pathlib
+
+from jswarm.engine import engine
+from jswarm.pool import load, specs
+from jswarm.systems import artifact, prompts
+from jswarm.wiring import config as config_lib
+from jswarm.wiring.defaults import get_config
+
+
+def load_system(
+  folder: str | os.PathLike, *, base: str = "", dtype: str = ""
+) -> artifact.LoadedSystem:
+  """A saved system, ready to answer.
+
+  Args:
+    folder: the `best` folder of a run, or a copy of it.
+    base: where the base model is now, if not where it was in the search.
+    dtype: of the base on the device; empty: that of the search.
+
+  Raises:
+    ValueError: a file is missing or was changed, or the base is not there.
+  """
+  description, job = artifact.read(folder)
+  stored = description["experts"]
+  specs = [
+    _stored_spec(pathlib.Path(folder), name, entry, base)
+    for name, entry in stored.items()
+  ]
+  config = config_lib.resolve(
+    config_lib.override(
+      get_config(),
+      {**description.get("serving", {}), **({"pool.dtype": dtype} if dtype else {})},
+    )
+  )
+  loaded = load.load_pool(specs, config_lib.model_dtype(config.pool.dtype, "dtype"))
+  return artifact.LoadedSystem(
+    job,
+    engine.make_experts(loaded, config_lib.engine_settings(config)),
+    prompts.Wording(**description["wording"]),
+    description["limit"],
+    description["chat"],
+    description,
+  )
+
+
+def _stored_spec(folder, name, entry, base):
+  path = str(folder / entry["path"])
+  if entry["kind"] == "full":
+    return specs.Spec(name=name, base=path)
+  revision = None if base else entry.get("base_revision")  # of where it was
+  return specs.Spec(
+    name=name, base=base or entry["base"], adapter=path, base_revision=revision
+  )
