@@ -44,9 +44,10 @@ def test_many_devices_say_what_one_says(said, kind, place):
 
 _SELECTION = """
 import jax, jax.numpy as jnp, numpy as np, re
-from jswarm import parallel, pso
-from jswarm.motion import Settings
-desks = parallel.Desks()
+from jswarm.distributed import devices
+from jswarm.swarm import pso
+from jswarm.swarm.motion import Settings
+desks = devices.Desks()
 x = {"w": jax.random.normal(jax.random.key(0), (16, 64, 8))}
 u = jax.random.normal(jax.random.key(1), (16,))
 plain = pso.start(jax.random.key(2), x, u, Settings())
@@ -73,13 +74,15 @@ def test_best_and_worst_of_spread_particles_are_chosen_without_gathering_them():
 _RESUME = """
 import tempfile
 import jax, jax.numpy as jnp, numpy as np
-from jswarm import build, engine, pso
-from jswarm.checkpoint import Checkpoints
-from jswarm.default_config import get_config
-from jswarm.state import blank, template
+from jswarm.engine import engine
+from jswarm.run.checkpoint import Checkpoints
+from jswarm.swarm import pso
+from jswarm.swarm.state import blank, template
+from jswarm.wiring import config
+from jswarm.wiring.defaults import get_config
 from tests import tiny
 experts = engine.make_experts(tiny.pool(tiny.full_group(10)), tiny.settings(devices=8))
-settings = build.swarm_settings(build.resolve(get_config()))
+settings = config.swarm_settings(config.resolve(get_config()))
 state = blank(experts, settings)
 saved = Checkpoints(tempfile.mkdtemp())
 saved.save(1, state, {})
@@ -104,15 +107,15 @@ def test_spread_particles_are_spread_again_after_a_resume():
 
 _LARGE = """
 import jax
-from jswarm import weights
+from jswarm.engine import resident
 from tests import devices_run, tiny
 group = tiny.lora_group(10)
 say = lambda **place: devices_run.said(tiny.pool(group), 10, **place)
 for place in ({"devices": 8}, {"devices": 8, "tensor": 2}):
   for form in ("grouped", "merged"):
-    weights._large = lambda particles, desks: False
+    resident._large = lambda particles, desks: False
     wanted = say(form=form, **place)
-    weights._large = lambda particles, desks: True
+    resident._large = lambda particles, desks: True
     assert say(form=form, **place) == wanted
 """
 
@@ -124,24 +127,25 @@ def test_adapters_too_large_for_one_device_are_spread_and_say_the_same():
 
 _HELD = """
 import jax, numpy as np
-from jswarm import parallel
-desks, read = parallel.Desks(), []
+from jswarm.distributed import devices
+desks, read = devices.Desks(), []
 one = lambda i: (read.append(i), np.full((2, 3), i, np.float32))[1]
 x = desks.stack((12, 2, 3), one)
 assert len(x.sharding.device_set) == 6 and sorted(read) == list(range(12))
 assert {s.data.shape for s in x.addressable_shards} == {(2, 2, 3)}
-np.testing.assert_array_equal(parallel.particle({"w": x}, 5)["w"], np.full((2, 3), 5))
-assert parallel.holders(x) == [()] * 12  # this process holds all
+np.testing.assert_array_equal(devices.particle({"w": x}, 5)["w"], np.full((2, 3), 5))
+assert devices.holders(x) == [()] * 12  # this process holds all
 assert isinstance(desks.stack((1, 2, 3), one), np.ndarray)
-assert isinstance(parallel.Desks(jax.devices()[:1]).stack((4, 2, 3), one), np.ndarray)
+assert isinstance(devices.Desks(jax.devices()[:1]).stack((4, 2, 3), one), np.ndarray)
 
 class Device:  # of processes that are not there
   def __init__(self, id, process_index):
     self.id, self.process_index, self.platform = id, process_index, "cpu"
 
 def over(size, processes, each):
-  devices = [Device(each * p + d, p) for p in range(processes) for d in range(each)]
-  chosen = parallel.order(size, devices)
+  all_of_them = [Device(each * p + d, p) for p in range(processes)
+                 for d in range(each)]
+  chosen = devices.order(size, all_of_them)
   return [[d.process_index for d in row] for row in chosen]
 
 assert over(10, 2, 4) == [[0], [1], [0], [1], [0]]  # two models a device
@@ -186,14 +190,15 @@ def test_what_makes_heads_is_split_by_output_and_what_reads_them_by_input():
 _LOADING = """
 import sys, tempfile
 import jax, numpy as np
-from jswarm import hf, parallel
+from jswarm.distributed import devices
+from jswarm.formats import hf_model
 from tests import tiny
 folder = tempfile.mkdtemp()
-hf.save_base(folder, tiny.CONFIG, tiny.base())
-desks = parallel.Desks(jax.devices()[:2], tensor=2)
-_, params = hf.load_base(folder, place=desks.place)
+hf_model.save_base(folder, tiny.CONFIG, tiny.base())
+desks = devices.Desks(jax.devices()[:2], tensor=2)
+_, params = hf_model.load_base(folder, place=desks.place)
 whole = tiny.base()
-specs = parallel.tensor_specs(whole)
+specs = devices.tensor_specs(whole)
 for a, b, s in zip(jax.tree.leaves(params), jax.tree.leaves(whole),
                    jax.tree.leaves(specs, is_leaf=lambda s: isinstance(s, tuple))):
   np.testing.assert_array_equal(a, b)

@@ -110,7 +110,7 @@ def test_an_entry_under_another_key_is_a_miss(tmp_path):
 
 WRITER = """
 import sys
-from jswarm.store import Store
+from jswarm.engine.reply_store import Store
 from tests.engine.reply_store_test import _keys, _replies
 store = Store(sys.argv[1])
 for i, (name, reply) in enumerate(zip(_keys(300, sys.argv[2]), _replies(300))):

@@ -213,7 +213,7 @@ def test_a_file_loads_where_torch_is_not_installed(llama):
   program = f"""
     import sys
     sys.modules["torch"] = None
-    from jswarm import gguf
+    from jswarm.formats import gguf_model as gguf
     gguf.load_base({os.fspath(llama)!r})
     gguf.load_tokenizer({os.fspath(llama)!r})
   """

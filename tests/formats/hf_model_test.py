@@ -625,9 +625,10 @@ def test_a_hub_id_that_cannot_be_reached_says_what_to_do(tmp_path, monkeypatch):
 
 def test_loading_imports_neither_torch_nor_transformers(base, adapter):
   code = (
-    "import sys; from jswarm import hf; import jswarm.decoder\n"
-    f"config, _ = hf.load_base({str(base)!r})\n"
-    f"hf.load_adapter({str(adapter)!r}, config)\n"
+    "import sys; from jswarm.formats import hf_model, peft_adapter\n"
+    "import jswarm.model.decoder\n"
+    f"config, _ = hf_model.load_base({str(base)!r})\n"
+    f"peft_adapter.load_adapter({str(adapter)!r}, config)\n"
     "sys.exit(bool({'torch', 'transformers', 'flax.nnx'} & set(sys.modules)))"
   )
   subprocess.run([sys.executable, "-c", code], check=True)

@@ -185,7 +185,7 @@ def test_a_folder_loads_where_torch_is_not_installed(folder):
   program = f"""
     import sys
     sys.modules["torch"] = None
-    from jswarm import text
+    from jswarm.formats import tokenizer as text
     tokenizer = text.load_tokenizer({str(folder)!r})
     assert text.decode(tokenizer, text.encode(tokenizer, ["the cat"], chat=True))
   """
