@@ -17,6 +17,7 @@ from jswarm.run import log
 from jswarm.systems import scores
 from jswarm.systems import system as system_lib
 from jswarm.systems.evaluate import Evaluator
+from jswarm.systems.memo import Memo
 from jswarm.wiring import config as config_lib
 from jswarm.wiring import search, system
 
@@ -63,7 +64,7 @@ def _subject(config):
     task = search.task(config_lib.resolve(config))
     judge = search.judge(config, task, alone=True)  # its weights in the system moved
     found = system.load_system(_SYSTEM.value)
-    return Evaluator(task, found.experts, found.wording, judge), found.job
+    return _evaluator(task, found.experts, found.wording, judge), found.job
   names = search.names(config)
   if _EXPERT.value and _EXPERT.value not in names:
     raise ValueError(f"--expert={_EXPERT.value}: the pool has {', '.join(names)}.")
@@ -75,7 +76,12 @@ def _subject(config):
       decode.TOPOLOGIES[_TOPOLOGY.value](len(names), jax.random.key(plan.seed))
     )
   )
-  return Evaluator(plan.task, plan.experts, plan.wording, plan.judge), job
+  return _evaluator(plan.task, plan.experts, plan.wording, plan.judge), job
+
+
+def _evaluator(task, experts, wording, judge):
+  memo = Memo(experts)
+  return Evaluator(task, memo, wording, judge and judge(memo))
 
 
 if __name__ == "__main__":

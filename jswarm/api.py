@@ -5,7 +5,7 @@ from typing import Any
 
 from jswarm.engine import engine
 from jswarm.pool import load, specs
-from jswarm.run import loop
+from jswarm.run import loop, session
 from jswarm.wiring import config as config_lib
 from jswarm.wiring import search as search_lib
 from jswarm.wiring import system
@@ -44,7 +44,7 @@ def search(
   workdir: str | None = None,
   config: Mapping[str, Any] | None = None,
   progress: Callable[[int, int], None] | None = None,
-) -> loop.Result:
+) -> session.Result:
   """Searches for the best multi-LLM system of a pool on records of your own.
 
   Args:

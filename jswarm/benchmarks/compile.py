@@ -144,6 +144,5 @@ def _answer(experts, jobs, count, small):
     prompts.Question(r["question"])
     for r in stories.questions("dev", count, 0, ("arithmetic",))
   ]
-  waves.run(
-    jobs, [asked] * len(jobs), experts, wording, limit=4 if small else 48, chat=True
-  )
+  terms = prompts.Terms(experts, wording, limit=4 if small else 48, chat=True)
+  waves.run(waves.grid(jobs, [asked] * len(jobs)), terms, waves.direct(experts))

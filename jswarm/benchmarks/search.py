@@ -66,23 +66,18 @@ class _Recording(Evaluator):
   """An evaluator that keeps the phases of the last iteration, and what is asked."""
 
   phases: list[_Phase] = dataclasses.field(default_factory=list)
-  installed: tuple[PyTree, ...] = ()
 
   def __post_init__(self):
-    inner = self.experts
-    self.experts = inner._replace(ask=self._ask, install=self._install)
-    self._inner = inner
+    self._ask = self.memo.ask
+    self.memo.ask = self._asked_and_kept
 
-  def evaluate(self, jobs, examples):
-    self.phases.append(_Phase(self.installed, tuple(jobs), {}))
-    return super().evaluate(jobs, examples)
+  def evaluate(self, systems, examples):
+    # All jobs of a step carry the same weights.
+    self.phases.append(_Phase(systems[0].weights.trees, tuple(systems), {}))
+    return super().evaluate(systems, examples)
 
-  def _install(self, weights):
-    self.installed = weights
-    self._inner.install(weights)
-
-  def _ask(self, requests):
-    replies = self._inner.ask(requests)
+  def _asked_and_kept(self, requests, weights=None):
+    replies = self._ask(requests, weights)
     for request, reply in zip(requests, replies):
       self.phases[-1].said[request.expert, request.prompt] = reply.text
     return replies
@@ -155,7 +150,7 @@ def _side(options, dtype, sizes):
   task = _task(config, options)
   meter = Meter()
   memo = Memo(experts, meter, time.perf_counter)
-  recording = _Recording(task, memo.experts, config_lib.wording(config))
+  recording = _Recording(task, memo, config_lib.wording(config))
   iterate = _iterate(
     options.seed, memo, meter, recording, task.dev, config_lib.swarm_settings(config)
   )
@@ -178,7 +173,7 @@ def _task(config, options):
 def _iterate(seed, memo, meter, recording, examples, settings):
   """A function that does iteration 1, each time from the same start."""
   key = jax.random.key(seed)
-  problem = steps.Problem(recording.experts, recording, examples)
+  problem = steps.Problem(memo.experts, recording, examples)
   state, _ = steps.start(key, problem, settings)
   memo.forget(steps.role_weights(state, settings))
   replies = memo.state()

@@ -1,8 +1,10 @@
 """One search in a workdir: it starts or resumes, iterates, tests, writes results.
 
-  loop -> workdir, checkpoint, log
+  workdir -> checkpoint, ledger, log
+  session -> final_test, results -> loop
 
-Public: loop.Plan, loop.Result, loop.run, checkpoint.Checkpoints.
+Public: session.Plan, session.Result, loop.run, checkpoint.Checkpoints.
 
-Tested elsewhere: loop, workdir, checkpoint in run/resume.
+Tested elsewhere: loop, session, final_test, results, workdir, checkpoint, ledger
+in run/resume.
 """

@@ -2,14 +2,21 @@
 
 A step holds the arrays of `steps.State` and a JSON of what lives on the host: the
 replies that are still valid, what was spent, the history. A step is committed as a
-whole or not at all; a process killed inside a save leaves the step before it.
+whole or not at all; a process killed inside a save leaves the step before it. Beside
+the steps stand the checksums of their files: a flipped byte is seen before it is used.
 
 Of several processes rank 0 alone saves, and each what it alone holds; all restore the
 same step, so they must see the same file system.
 """
 
 from collections.abc import Mapping
+import errno
+import hashlib
+import json
 import os
+import pathlib
+import shutil
+import time
 from typing import Any
 
 from absl import logging
@@ -18,8 +25,13 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jswarm.core.files import write_json
 from jswarm.core.types import PyTree
 from jswarm.distributed import processes as processes_lib
+
+ON_FULL = ("stop", "pause")
+_SPARE = 1 << 16  # bytes of folders and small files beside the arrays
+_PAUSE = 10.0  # seconds between two looks at a full disk
 
 
 class Checkpoints:
@@ -28,10 +40,17 @@ class Checkpoints:
   Args:
     folder: made when missing.
     keep: newest steps to keep; at least 2, so that a damaged one has a fallback.
+    on_full: what to do where the disk has no room for a step: "stop", or "pause" until
+      it has.
   """
 
-  def __init__(self, folder: str | os.PathLike, keep: int = 2):
-    self._folder, self._keep, self._shared = folder, keep, None
+  def __init__(self, folder: str | os.PathLike, keep: int = 2, on_full: str = "stop"):
+    if on_full not in ON_FULL:
+      raise ValueError(
+        f"checkpoint.on_full={on_full!r}: allowed are {', '.join(ON_FULL)}."
+      )
+    self._folder, self._keep, self._shared = pathlib.Path(folder), keep, None
+    self._on_full = on_full
     if processes_lib.is_writer():
       os.makedirs(folder, exist_ok=True)
     # Each rank works for itself: no barriers of Orbax's own.
@@ -58,7 +77,12 @@ class Checkpoints:
     )
 
   def save(self, step: int, state: PyTree, host: Mapping[str, Any]) -> None:
-    """Writes one step; returns when it is committed. All ranks call it."""
+    """Writes one step; returns when it is committed. All ranks call it.
+
+    Raises:
+      OSError: the disk is full (with the bytes that are needed and free), or the step
+        could not be written; the steps before it are whole.
+    """
     manager = self._manager
     if not all(map(processes_lib.holds, jax.tree.leaves(state))):
       # Spread over the processes: they write together, and wait for each other.
@@ -68,12 +92,82 @@ class Checkpoints:
     arrays = jax.tree.map(
       lambda x: np.asarray(x) if processes_lib.holds(x) else x, state
     )
-    manager.save(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(arrays), host=ocp.args.JsonSave(dict(host))
-      ),
-    )
+    self._make_room(step, arrays, host)
+    try:
+      saved = manager.save(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardSave(arrays), host=ocp.args.JsonSave(dict(host))
+        ),
+        force=True,
+      )
+    except Exception as error:
+      self._drop_partial(step)
+      # Whatever it calls it, a write that failed for want of space is that.
+      if "space" in str(error) or getattr(error, "errno", 0) == errno.ENOSPC:
+        raise _full(self._folder, _size(arrays, host)) from error
+      raise
+    if not saved:
+      raise OSError(
+        errno.EIO,
+        f"checkpoint {step} was not written; remove what stands there",
+        str(self._folder / str(step)),
+      )
+    if processes_lib.is_writer():
+      self._write_sums(step)
+
+  def _make_room(self, step, arrays, host):
+    """Returns when the disk has room for the step, or raises."""
+    if not processes_lib.is_writer():
+      return
+    needed = _size(arrays, host)
+    while shutil.disk_usage(self._folder).free < needed:
+      if self._on_full == "stop":
+        raise _full(self._folder, needed)
+      logging.warning(
+        "checkpoint %d waits: it needs %d bytes, %d are free in %s.",
+        step,
+        needed,
+        shutil.disk_usage(self._folder).free,
+        self._folder,
+      )
+      time.sleep(_PAUSE)
+
+  def _drop_partial(self, step):
+    """Removes what a failed save has left."""
+    for path in self._folder.glob(f"{step}.orbax-checkpoint-tmp*"):
+      shutil.rmtree(path, ignore_errors=True)
+
+  def _write_sums(self, step):
+    folder = self._folder / "sums"
+    folder.mkdir(exist_ok=True)
+    for path in folder.glob("*.json"):
+      if not (self._folder / path.stem).exists():
+        path.unlink()
+    write_json(folder / f"{step}.json", _sums(self._folder / str(step)))
+
+  def _check_sums(self, step):
+    """Raises ValueError if a file of the step is not as it was written."""
+    path = self._folder / "sums" / f"{step}.json"
+    if not path.is_file():
+      return  # killed between the two, or of an older version
+    wanted = json.loads(path.read_text())
+    found = _sums(self._folder / str(step))
+    changed = sorted(n for n in wanted if found.get(n) != wanted[n])
+    if changed:
+      raise ValueError(
+        f"{changed[0]} is missing or was changed since it was written"
+        f" ({len(changed)} of {len(wanted)} files)"
+      )
+
+  def _set_aside(self, newer_than):
+    """Steps that cannot be read must not stand where new ones will be written."""
+    for step in self._manager.all_steps():
+      if step > newer_than:
+        aside = self._folder / f"damaged-{step}-{time.time_ns()}"
+        (self._folder / str(step)).rename(aside)
+        logging.warning("Checkpoint %d was set aside as %s.", step, aside)
+    self._manager.reload()
 
   def restore(self, template: PyTree) -> tuple[int, PyTree, dict[str, Any]] | None:
     """The newest step that rank 0 can read: (step, state, host); None if there is none.
@@ -115,7 +209,10 @@ class Checkpoints:
     failures = []
     for step in sorted(self._manager.all_steps(), reverse=True):
       try:
-        return (step, *self._read(step, template))
+        self._check_sums(step)
+        found = (step, *self._read(step, template))
+        self._set_aside(step)
+        return found
       except Exception as error:  # any damage: fall back to the step before
         failures.append(f"  step {step}: {type(error).__name__}: {str(error)[:300]}")
         logging.warning(
@@ -153,6 +250,32 @@ class Checkpoints:
     # Through the host: an array that was put on a device cannot meet one on others.
     free = lambda s, x: x if s.sharding else jnp.asarray(np.asarray(x))
     return jax.tree.map(free, shapes, restored.state), restored.host
+
+
+def _size(arrays, host):
+  """Bytes that a step takes on disk, at most."""
+  leaves = sum(x.nbytes for x in jax.tree.leaves(arrays))
+  return leaves + len(json.dumps(dict(host)).encode()) + _SPARE
+
+
+def _full(folder, needed):
+  free = shutil.disk_usage(folder).free
+  return OSError(
+    errno.ENOSPC,
+    f"no space left for a checkpoint: it needs {needed} bytes, {free} are free; make"
+    " room and give the same command again",
+    str(folder),
+  )
+
+
+def _sums(folder):
+  """{file below the folder: sha256}."""
+  sums = {}
+  for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    with open(path, "rb") as file:
+      digest = hashlib.file_digest(file, "sha256").hexdigest()
+    sums[path.relative_to(folder).as_posix()] = digest
+  return sums
 
 
 def _check(saved, shapes, step):

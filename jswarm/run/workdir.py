@@ -128,7 +128,7 @@ class Files:
 
   def __init__(self, folder, plan):
     self.folder, self._plan = folder, plan
-    self.checkpoints = Checkpoints(folder / "checkpoints", plan.keep)
+    self.checkpoints = Checkpoints(folder / "checkpoints", plan.keep, plan.on_full)
     self.log = None
 
   def open(self, after):

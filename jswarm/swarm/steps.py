@@ -14,7 +14,7 @@ its best graph is scored anew on them. (JFK-scores reward experts that do well
 anywhere; graphs that are scored on weights in mid-flight forget who was good where.)
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -27,7 +27,8 @@ from jswarm.swarm import contribution, motion, pso, racing
 from jswarm.swarm.state import Settings, State, keep, moves_weights
 from jswarm.systems import system as system_lib
 from jswarm.systems.evaluate import Evaluation, Evaluator
-from jswarm.systems.system import Graph, System
+from jswarm.systems.system import Graph, Job, System
+from jswarm.systems.weights import Weights
 
 
 class Info(NamedTuple):
@@ -46,6 +47,22 @@ class Problem(NamedTuple):
   examples: Sequence[Any]
 
 
+class Credit(NamedTuple):
+  """What the weight-step learnt of one set of weights on one graph.
+
+  Attributes:
+    jfk: float32 [E], NaN for an expert that nobody held.
+    utility: float32 [A] of the assignments, NaN where not scored.
+    identity: utility with expert i on node i; NaN if it was not asked for.
+    info: for the log.
+  """
+
+  jfk: jax.Array
+  utility: np.ndarray
+  identity: float
+  info: Info
+
+
 _start = jax.jit(pso.start, static_argnums=3)
 _ask = jax.jit(pso.ask, static_argnums=2)
 _tell = jax.jit(pso.tell)
@@ -57,44 +74,46 @@ def start(
 ) -> tuple[State, list[Info]]:
   """Scores G random graphs and the experts as they are; iteration 0."""
   num = len(problem.experts.names)
-  weights = problem.experts.weights
+  trees = problem.experts.weights
+  weights = problem.evaluator.named(trees)
   graph_key, decode_key, role_key, assign_key, weight_key = jax.random.split(
     jax.random.fold_in(key, 0), 5
   )
-  problem.experts.install(weights)
+  # 1. Graphs at random, each scored; the best of them is the first system.
   adjacency = decode.init_adjacency(graph_key, settings.graphs, num)
-  swarm = _decode(decode_key, adjacency, settings)
-  utility, evaluations = _score(problem, _jobs(swarm))
-  infos = [_info("role", utility, "graph", evaluations)]
-  top = int(_argmax(utility))
+  graphs = _decode(decode_key, adjacency, settings)
+  utility, evaluations = _score(problem, {"graphs": _jobs(graphs, weights)})
+  infos = [_info("role", utility["graphs"], "graph", evaluations)]
+  top = int(_argmax(utility["graphs"]))
   system = System(
-    graph=_pick(swarm, top),
+    graph=_pick(graphs, top),
     assignment=jnp.arange(num, dtype=jnp.int32),
-    weights=weights,
-    utility=jnp.float32(utility[top]),
+    weights=trees,
+    utility=jnp.float32(utility["graphs"][top]),
     iteration=jnp.int32(0),
     step=jnp.int32(0),
   )
+  # 2. On its graph each expert gets its first credit.
   assignments = contribution.draw_assignments(
     assign_key, settings.assignments, num, num
   )
   swarms = ()
   if moves_weights(problem.experts, settings):
-    jfk, info, _ = _score_weights(problem, system.graph, assignments)
+    credit = _score_weights(problem, system.graph, assignments, weights)
     swarms = tuple(
       _start(
         jax.random.fold_in(weight_key, g),
         group,
-        jfk[jnp.asarray(members)],
+        credit.jfk[jnp.asarray(members)],
         settings.weight,
       )
-      for g, (members, group) in enumerate(zip(problem.experts.groups, weights))
+      for g, (members, group) in enumerate(zip(problem.experts.groups, trees))
     )
-    infos.append(info)
+    infos.append(credit.info)
   state = State(
     iteration=jnp.int32(0),
     stalled=jnp.int32(0),
-    role=_start(role_key, adjacency, jnp.asarray(utility), settings.role),
+    role=_start(role_key, adjacency, jnp.asarray(utility["graphs"]), settings.role),
     weight=swarms,
     swarm_best=system.graph,
     reference=system.graph,
@@ -113,7 +132,6 @@ def iterate(
   key = jax.random.fold_in(key, t)
   before = float(state.best.utility)
   infos = []
-  problem.experts.install(role_weights(state, settings))
   latest = state.reference
   if settings.steps != "weight":
     state, latest, info = role_step(
@@ -140,82 +158,103 @@ def exhausted(state: State, settings: Settings) -> bool:
   return int(state.stalled) >= settings.role.patience
 
 
-def role_step(key, state: State, problem: Problem, settings: Settings):
+def role_step(
+  key: jax.Array, state: State, problem: Problem, settings: Settings
+) -> tuple[State, Graph, Info]:
   """Moves and scores the G graphs. Returns (state, best graph of the step, info)."""
   t = int(state.iteration) + 1
   move_key, decode_key, drop_key = jax.random.split(key, 3)
+  trees = role_weights(state, settings)
+  weights = problem.evaluator.named(trees)
+  # 1. Move the adjacencies, decode each to a graph.
   role = _ask(move_key, state.role, settings.role)
-  swarm = _decode(decode_key, role.position, settings)
+  graphs = _decode(decode_key, role.position, settings)
   scored = np.asarray(motion.draw_scored(drop_key, settings.graphs, settings.role))
-  jobs = [job for job, s in zip(_jobs(swarm), scored) if s]
-  again = settings.mode == "fixed" and len(jobs) > 0
-  if again:  # the weights have moved since: what is the best graph worth today?
-    jobs.append(system_lib.make_job(state.swarm_best.dag))
-  bars = racing.bars(problem.evaluator.task, role, scored, len(jobs), settings)
-  values, evaluations = _score(problem, jobs, bars)
-  old, old_value = state.swarm_best, values[-1] if again else np.nan
+  # 2. Score them, and beside them the swarm's best: since the weights have moved, what
+  #    is it worth today?
+  jobs = [job for job, s in zip(_jobs(graphs, weights), scored) if s]
+  earlier = []
+  if settings.mode == "fixed" and jobs:
+    earlier = [system_lib.make_job(state.swarm_best.dag, weights=weights)]
+  asked = {"graphs": jobs, "earlier": earlier}
+  bars = racing.bars(
+    problem.evaluator.task, role, scored, len(jobs) + len(earlier), settings
+  )
+  values, evaluations = _score(problem, asked, bars)
+  old, old_value = state.swarm_best, next(iter(values["earlier"]), np.nan)
   if np.isfinite(old_value):
     role = role.replace(swarm_best_utility=jnp.float32(old_value))
-  num = int(scored.sum())
+  # 3. Tell the swarm; a graph that beats its best is its best from now on.
   utility = np.full(settings.graphs, np.nan, np.float32)
-  utility[scored] = values[:num]
+  utility[scored] = values["graphs"]
   top = int(_argmax(utility))
-  latest = _pick(swarm, top) if np.isfinite(utility[top]) else old
+  latest = _pick(graphs, top) if np.isfinite(utility[top]) else old
   better = utility[top] > float(role.swarm_best_utility)
   role = _tell(role, jnp.asarray(utility), jnp.asarray(scored))
   state = state.replace(role=role, swarm_best=latest if better else old)
+  # 4. Keep the best system so far.
   identity = jnp.arange(len(problem.experts.names), dtype=jnp.int32)
-  weights = role_weights(state, settings)
   for value, graph in ((utility[top], latest), (old_value, old)):
-    state = keep(state, value, graph, identity, weights, t, 0)
+    state = keep(state, value, graph, identity, trees, t, 0)
   return (
     state,
     latest,
     _info(
       "role",
-      racing.measured(values, evaluations)[:num],
+      racing.measured(values["graphs"], evaluations[: len(jobs)]),
       "graph",
       evaluations,
       best_now=float(role.swarm_best_utility),
-      **racing.summary(bars, jobs, evaluations),
+      **racing.summary(bars, [*jobs, *earlier], evaluations),
     ),
   )
 
 
-def weight_step(key, state: State, latest: Graph, problem: Problem, settings: Settings):
+def weight_step(
+  key: jax.Array,
+  state: State,
+  latest: Graph,
+  problem: Problem,
+  settings: Settings,
+) -> tuple[State, Info]:
   """Moves the experts' weights and credits each by its JFK-score.
 
   `latest` is the best graph of this iteration's role-step. Returns (state, info).
   """
   t = int(state.iteration) + 1
   move_key, assign_key, drop_key = jax.random.split(key, 3)
+  # 1. The graph on which weights are compared, and what the bests are worth on it.
   reference = state.swarm_best if settings.mode == "fixed" else latest
   state, rescored = _refer(assign_key, state, reference, problem, settings)
+  # 2. Move the weights; what a move has broken is rolled back.
   state, repaired = _move_weights(move_key, state, settings)
-  weights = _positions(state)
-  problem.experts.install(weights)
+  trees = positions(state)
+  # 3. Credit every expert, and score the system that they make together.
   scored = np.asarray(
     motion.draw_scored(drop_key, settings.assignments, settings.weight)
   )
   identity = settings.mode == "fixed" and bool(scored.any())
-  jfk, info, utility = _score_weights(
-    problem, reference, state.assignments, scored, identity
+  weights = problem.evaluator.named(trees)
+  credit = _score_weights(
+    problem, reference, state.assignments, weights, scored, identity
   )
+  # 4. Tell each group's swarm.
+  parts = [credit.jfk[jnp.asarray(members)] for members in problem.experts.groups]
   state = state.replace(
     weight=tuple(
-      _tell(swarm, jfk[jnp.asarray(members)], jnp.isfinite(jfk[jnp.asarray(members)]))
-      for swarm, members in zip(state.weight, problem.experts.groups)
+      _tell(swarm, part, jnp.isfinite(part)) for swarm, part in zip(state.weight, parts)
     )
   )
-  candidates = (
-    list(zip(utility, state.assignments)) if settings.keep_assignments else []
-  )
+  # 5. Keep the best system so far.
+  candidates = []
   if identity:
-    candidates.insert(0, (utility[-1], jnp.arange(len(jfk), dtype=jnp.int32)))
+    candidates.append((credit.identity, jnp.arange(len(credit.jfk), dtype=jnp.int32)))
+  if settings.keep_assignments:
+    candidates += zip(credit.utility, state.assignments)
   for value, assignment in candidates:
-    state = keep(state, value, reference, assignment, weights, t, 1)
-  info.metrics.update(repaired=repaired, rescored=len(rescored))
-  return state, info._replace(evaluations=info.evaluations + rescored)
+    state = keep(state, value, reference, assignment, trees, t, 1)
+  credit.info.metrics.update(repaired=repaired, rescored=len(rescored))
+  return state, credit.info._replace(evaluations=credit.info.evaluations + rescored)
 
 
 def _refer(key, state, reference, problem, settings):
@@ -260,57 +299,79 @@ def _due(state, swarm, settings):
 
 def _rescore(state, problem):
   """Measures the personal bests, as one pool, on the new reference graph."""
-  bests = tuple(swarm.best_position for swarm in state.weight)
-  problem.experts.install(bests)
-  jfk, info, _ = _score_weights(problem, state.reference, state.assignments)
+  bests = problem.evaluator.named(tuple(s.best_position for s in state.weight))
+  credit = _score_weights(problem, state.reference, state.assignments, bests)
   swarms = tuple(
-    _rescored(swarm, jfk[jnp.asarray(members)])
+    _rescored(swarm, credit.jfk[jnp.asarray(members)])
     for swarm, members in zip(state.weight, problem.experts.groups)
   )
-  renamed = [(f"best_{name}", e) for name, e in info.evaluations]
+  renamed = [(f"best_{name}", e) for name, e in credit.info.evaluations]
   return state.replace(weight=swarms), renamed
 
 
-def _score_weights(problem, graph, assignments, scored=None, identity=False):
-  """(JFK [E], info, utility [A (+1 with identity)]) of the installed weights."""
-  num = len(problem.experts.names)
-  keep = np.ones(len(assignments), bool) if scored is None else scored
-  jobs = [
-    system_lib.make_job(graph.dag, z)
-    for z, s in zip(np.asarray(assignments), keep)
-    if s
-  ]
-  if identity:
-    jobs.append(system_lib.make_job(graph.dag))
-  values, evaluations = _score(problem, jobs)
-  utility = np.full(len(assignments) + identity, np.nan, np.float32)
-  utility[: len(assignments)][keep] = values[: int(keep.sum())]
-  if identity:
-    utility[-1] = values[-1]
-  credited = jnp.asarray(utility[: len(assignments)])
-  jfk = contribution.jfk_score(assignments, credited, num)
+def _score_weights(
+  problem: Problem,
+  graph: Graph,
+  assignments: jax.Array,
+  weights: Weights,
+  scored: np.ndarray | None = None,
+  identity: bool = False,
+) -> Credit:
+  """Scores weights on a graph, with experts on its nodes as `assignments` [A, N] says.
+
+  Args:
+    scored: bool [A], which assignments; None: all.
+    identity: also with expert i on node i.
+  """
+  chosen = np.ones(len(assignments), bool) if scored is None else scored
+  held = [z for z, s in zip(np.asarray(assignments), chosen) if s]
+  asked = {
+    "assignments": [system_lib.make_job(graph.dag, z, weights) for z in held],
+    "identity": [system_lib.make_job(graph.dag, weights=weights)] if identity else [],
+  }
+  values, evaluations = _score(problem, asked)
+  utility = np.full(len(assignments), np.nan, np.float32)
+  utility[chosen] = values["assignments"]
+  credited = jnp.asarray(utility)
+  jfk = contribution.jfk_score(assignments, credited, len(problem.experts.names))
   noise = contribution.jfk_noise(assignments, credited, jfk)
   info = _info(
     "weight",
-    utility,
+    np.append(utility, values["identity"]),
     "assignment",
     evaluations,
     jfk=np.asarray(jfk).tolist(),
     jfk_noise=float(noise),
   )
-  return jfk, info, utility
+  return Credit(jfk, utility, next(iter(values["identity"]), np.nan), info)
 
 
-def _score(problem, jobs, bars=None):
-  """(utility float32 [len(jobs)], [Evaluation]); with `bars` jobs may be dropped."""
-  if not jobs:
-    return np.zeros(0, np.float32), []
-  evaluations = (
-    racing.race(problem.evaluator, jobs, problem.examples, bars)
-    if bars
-    else problem.evaluator.evaluate(jobs, problem.examples)
-  )
-  return np.array([e.utility for e in evaluations], np.float32), evaluations
+def _score(
+  problem: Problem,
+  asked: Mapping[str, Sequence[Job]],
+  bars: racing.Bars | None = None,
+) -> tuple[dict[str, np.ndarray], list[Evaluation]]:
+  """Scores jobs of several purposes together.
+
+  Args:
+    asked: the jobs by what they are asked for.
+    bars: graphs may be dropped, see `racing`.
+
+  Returns:
+    (utilities by purpose float32, all evaluations in order).
+  """
+  jobs = [job for mine in asked.values() for job in mine]
+  evaluations = []
+  if jobs and bars:
+    evaluations = racing.race(problem.evaluator, jobs, problem.examples, bars)
+  elif jobs:
+    evaluations = problem.evaluator.evaluate(jobs, problem.examples)
+  values, first = {}, 0
+  for purpose, mine in asked.items():
+    part = evaluations[first : first + len(mine)]
+    values[purpose] = np.array([e.utility for e in part], np.float32)
+    first += len(mine)
+  return values, evaluations
 
 
 def _decode(key, adjacency, settings) -> Graph:
@@ -320,9 +381,12 @@ def _decode(key, adjacency, settings) -> Graph:
   return Graph(adjacency, decode.decode_swarm(adjacency, keys, settings.graph))
 
 
-def _jobs(swarm: Graph):
-  dags = jax.tree.map(np.asarray, swarm.dag)
-  return [system_lib.make_job(_pick(dags, g)) for g in range(len(dags.end))]
+def _jobs(graphs: Graph, weights: Weights) -> list[Job]:
+  """A job for each of the batched graphs, expert i on node i."""
+  dags = jax.tree.map(np.asarray, graphs.dag)
+  return [
+    system_lib.make_job(_pick(dags, g), weights=weights) for g in range(len(dags.end))
+  ]
 
 
 def _pick(tree, index):
@@ -338,22 +402,26 @@ def role_weights(state: State, settings: Settings) -> tuple[PyTree, ...]:
   """The weights on which the next role-step scores its graphs."""
   if settings.role_weights == "best" or not state.weight:
     return state.best.weights
-  return _positions(state)
+  return positions(state)
 
 
-def _positions(state):
+def positions(state: State) -> tuple[PyTree, ...]:
+  """Where the weight swarms are now; () without a weight-step."""
   return tuple(swarm.position for swarm in state.weight)
 
 
 def _info(step, utility, what, evaluations, **metrics):
   known = np.asarray(utility)[~np.isnan(utility)]
-  summary = (
-    {"mean": float(known.mean()), "max": float(known.max()), "min": float(known.min())}
-    if len(known)
-    else {}
-  )
+  summary = {}
+  if len(known):
+    summary = {
+      "mean": float(known.mean()),
+      "max": float(known.max()),
+      "min": float(known.min()),
+    }
+  failed = sum(bool(e.error) for e in evaluations)
   return Info(
     step,
-    {"failed": sum(bool(e.error) for e in evaluations), **summary, **metrics},
+    {"failed": failed, **summary, **metrics},
     [(f"{what}_{i}", e) for i, e in enumerate(evaluations)],
   )

@@ -1,10 +1,12 @@
 """Runs systems of experts and scores what they say.
 
-  system -> prompts -> waves -> memo, budget -> system_memo -> evaluate -> scores
+  weights, prompts -> answerer -> system, answerers -> waves
+  budget -> memo -> system_memo -> evaluate -> scores
   artifact: a found system as a folder
 
-Public: system.System, system.Job, system.make_job, prompts.Wording, waves.run,
-evaluate.Evaluator, evaluate.Evaluation, artifact.save, artifact.read.
+Public: system.System, system.Job, system.make_job, answerer.Answerer, prompts.Wording,
+waves.run, evaluate.Evaluator, evaluate.Evaluation, artifact.save, artifact.read.
 
-Tested elsewhere: system, prompts in systems/waves. budget in systems/memo.
+Tested elsewhere: system, prompts, answerer in systems/waves. budget, weights in
+systems/memo.
 """

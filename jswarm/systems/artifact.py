@@ -23,6 +23,7 @@ from jswarm.systems import prompts as prompts_lib
 from jswarm.systems import system as system_lib
 from jswarm.systems import waves
 from jswarm.systems.system import System
+from jswarm.systems.weights import Weights
 
 SCHEMA = 1
 FILE = "jswarm_system.json"
@@ -46,7 +47,7 @@ class LoadedSystem:
 
   def generate(self, prompts: Sequence[str], *, limit: int | None = None) -> list[str]:
     """The system's reply to each prompt; `limit`: most new tokens of every node."""
-    return self.trace(prompts, limit=limit).replies[0]
+    return [answered.reply for answered in self.trace(prompts, limit=limit)]
 
   def trace(
     self,
@@ -54,25 +55,22 @@ class LoadedSystem:
     *,
     limit: int | None = None,
     chunks: Sequence[tuple[str, ...]] | None = None,
-  ) -> waves.Transcript:
+  ) -> list[waves.Answered]:
     """Also what every node said; `chunks`: context, one for each node, a prompt."""
     chunks = chunks or [None] * len(prompts)
     questions = [
       prompts_lib.Question(p, c) for p, c in zip(prompts, chunks, strict=True)
     ]
-    return waves.run(
-      [self.job],
-      [questions],
-      self.experts,
-      self.wording,
-      limit=limit or self.limit,
-      chat=self.chat,
+    terms = prompts_lib.Terms(
+      self.experts, self.wording, limit or self.limit, self.chat
     )
+    items = waves.grid([self.job], [questions])
+    return waves.run(items, terms, waves.direct(self.experts))
 
 
-def job_of(system: System) -> system_lib.Job:
-  """The system as something to execute."""
-  return system_lib.make_job(system.graph.dag, np.asarray(system.assignment))
+def job_of(system: System, weights: Weights | None = None) -> system_lib.Job:
+  """The system as something to execute; its weights under their versions, or none."""
+  return system_lib.make_job(system.graph.dag, np.asarray(system.assignment), weights)
 
 
 def describe(system: System, names: Sequence[str]) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Scores systems: replies -> utility. `Evaluator.evaluate(jobs) -> Evaluation[]`.
+"""Scores systems: replies -> utility. `Evaluator.evaluate(systems) -> Evaluation[]`.
+
+A system is an `answerer.Answerer` that carries its weights: graphs of experts, votes,
+debates and whatever else answers are scored side by side, sharing every identical call.
 
 The utility of a system is the mean of its per-example scores. Whatever cannot be
 scored is missing: it is NaN here, and NaN is never a best and never a worst.
@@ -13,10 +16,12 @@ from typing import NamedTuple
 from absl import logging
 import numpy as np
 
-from jswarm.core.types import Experts, Request
-from jswarm.systems import prompts as prompts_lib
-from jswarm.systems import system, waves
-from jswarm.systems.system_memo import DagCache
+from jswarm.core.types import AskFn, PyTree, Request
+from jswarm.systems import prompts, waves
+from jswarm.systems.answerer import Answerer
+from jswarm.systems.memo import Memo
+from jswarm.systems.system_memo import SystemMemo
+from jswarm.systems.weights import Weights
 from jswarm.tasks.base import Example, Task, UtilityError
 
 MOST_FAILURES = 5  # in a row; then the utility itself is broken
@@ -52,39 +57,44 @@ class Evaluator:
   """Runs systems on examples of a task and scores what they say.
 
   Attributes:
-    judge: the index of the expert that rates replies, for tasks of that kind, or
-      a function `requests -> replies` of a model outside the pool.
+    memo: the pool, which is asked each identical call once.
+    judge: `requests -> replies` of who rates replies, for tasks of that kind; its
+      requests name expert 0. See `Memo.as_loaded` for an expert of the pool.
     cache: what the same systems said before on the same weights, or None.
     failed: evaluations that failed so far; in_a_row: since the last good one.
   """
 
   task: Task
-  experts: Experts
-  wording: prompts_lib.Wording
-  judge: object = None
-  cache: DagCache | None = None
+  memo: Memo
+  wording: prompts.Wording
+  judge: AskFn | None = None
+  cache: SystemMemo | None = None
   failed: int = 0
   in_a_row: int = 0
   first_error: str = ""
 
+  def named(self, trees: tuple[PyTree, ...]) -> Weights:
+    """Weights as systems carry them."""
+    return self.memo.named(trees)
+
   def evaluate(
-    self, jobs: Sequence[system.Job], examples: Sequence[Example]
+    self, systems: Sequence[Answerer], examples: Sequence[Example]
   ) -> list[Evaluation]:
-    """An `Evaluation` a job, in order; all jobs run together.
+    """An `Evaluation` a system, in order; all run together, each on its own weights.
 
     Raises:
       UtilityBroken: five evaluations in a row failed; carries the first traceback.
     """
-    return self._evaluate(jobs, [examples] * len(jobs))
+    return self._evaluate(systems, [examples] * len(systems))
 
   def proceed(
     self,
-    jobs: Sequence[system.Job],
+    systems: Sequence[Answerer],
     examples: Sequence[Example],
     begun: Sequence[Evaluation],
     reach: Sequence[int],
   ) -> list[Evaluation]:
-    """The same evaluations, continued: job j is scored on `examples[:reach[j]]`.
+    """The same evaluations, continued: system j is scored on `examples[:reach[j]]`.
 
     Only for scores that are given example by example. `begun` holds what is known
     of the first examples (`NOTHING` if that is nothing); what reached that far is
@@ -92,7 +102,8 @@ class Evaluator:
     """
     todo = [j for j, e in enumerate(begun) if len(e.scores) < reach[j]]
     parts = self._evaluate(
-      [jobs[j] for j in todo], [examples[len(begun[j].scores) : reach[j]] for j in todo]
+      [systems[j] for j in todo],
+      [examples[len(begun[j].scores) : reach[j]] for j in todo],
     )
     done = list(begun)
     for j, part in zip(todo, parts):
@@ -103,14 +114,14 @@ class Evaluator:
     """Raises ValueError if a question of the task cannot fit an expert's context."""
     for examples in (self.task.dev, self.task.test):
       questions = self._questions(examples, map(self.task.prompt, examples))
-      prompts_lib.check_room(questions, self.experts, self.wording, self.task.limit)
+      prompts.check_room(questions, self.memo.experts, self.wording, self.task.limit)
 
-  def _evaluate(self, jobs, splits):
-    """An `Evaluation` a job, each on examples of its own."""
+  def _evaluate(self, systems, splits):
+    """An `Evaluation` a system, each on examples of its own."""
     task = self.task
-    answers = self._run(jobs, self._asked(splits), task.limit)
+    answers = self._run(systems, self._asked(splits), task.limit)
     if task.followup:
-      checks = self._follow(jobs, splits, answers)
+      checks = self._follow(systems, splits, answers)
       scored = [
         self._score(task.followup.score, split, a, c)
         for split, a, c in zip(splits, answers, checks)
@@ -131,38 +142,39 @@ class Evaluator:
     question = {id(e): q for e, q in zip(examples, made)}
     return [[question[id(e)] for e in split] for split in splits]
 
-  def _questions(self, examples, prompts):
+  def _questions(self, examples, texts):
     return [
-      prompts_lib.Question(p, e.chunks if self.task.needs_context else None, e.where)
-      for e, p in zip(examples, prompts)
+      prompts.Question(p, e.chunks if self.task.needs_context else None, e.where)
+      for e, p in zip(examples, texts)
     ]
 
-  def _run(self, jobs, questions, limit):
-    settings = dict(limit=limit, chat=self.task.chat)
+  def _run(self, systems, questions, limit):
+    """Replies [len(systems)][X]."""
+    terms = prompts.Terms(self.memo.experts, self.wording, limit, self.task.chat)
+    items = waves.grid(systems, questions)
     if self.cache:
-      return self.cache.run(jobs, questions, self.experts, self.wording, **settings)
-    return waves.run(jobs, questions, self.experts, self.wording, **settings).replies
+      replies = iter(self.cache.run(items, terms))
+    else:
+      replies = (a.reply for a in waves.run(items, terms, self.memo.ask))
+    return [list(itertools.islice(replies, len(mine))) for mine in questions]
 
-  def _follow(self, jobs, splits, answers):
-    """The same systems, each on the same DAG, asked about their own answers."""
+  def _follow(self, systems, splits, answers):
+    """The same systems, each as it is, asked about their own answers."""
     follow = self.task.followup
     asked = [
       self._questions(split, map(follow.prompt, split, said))
       for split, said in zip(splits, answers)
     ]
-    return self._run(jobs, asked, follow.limit)
+    return self._run(systems, asked, follow.limit)
 
   def _judged(self, splits, answers):
     judge = self.task.judge
-    expert, ask = (
-      (self.judge, self.experts.ask) if isinstance(self.judge, int) else (0, self.judge)
-    )
     requests = [
-      Request(expert, judge.prompt(e, a), judge.limit, True)
+      Request(0, judge.prompt(e, a), judge.limit, True)
       for split, said in zip(splits, answers)
       for e, a in zip(split, said)
     ]
-    verdicts = iter([judge.parse(reply.text) for reply in ask(requests)])
+    verdicts = iter([judge.parse(reply.text) for reply in self.judge(requests)])
     rows = [
       np.array(list(itertools.islice(verdicts, len(said))), float) for said in answers
     ]

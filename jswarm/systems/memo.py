@@ -1,110 +1,144 @@
-"""Asks each identical call once: messages -> memo -> the pool's `ask`.
+"""Asks each identical call once: waves -> memo -> the pool.
 
-A call is (weights of the expert, prompt, limit, chat). The weights enter by a
+A call is (version of the expert, prompt, limit, chat). The weights enter by a
 fingerprint of all their bits, so no entry answers for weights that have moved. Replies
 outlive an evaluation: what the weight-step asked on the same weights is there for
 the next role-step.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import hashlib
-import itertools
-from typing import Any
+from typing import Any, Protocol
 
-from jswarm.core.digests import digest, fingerprints
-from jswarm.core.types import Experts, PyTree, Reply, Request
+from jswarm.core.types import AskFn, Experts, PyTree, Reply, Request
 from jswarm.systems.budget import Meter
+from jswarm.systems.weights import Standing, Weights, named
+
+_KEPT = 2  # named weights; their arrays stay in memory as long
 
 
-def versions(experts: Experts, weights: tuple[PyTree, ...]) -> list[str]:
-  """A digest for each expert of the weights that it answers with."""
-  named = [
-    f"{name}{fixed}"
-    for name, fixed in itertools.zip_longest(experts.names, experts.fixed, fillvalue="")
-  ]
-  digests = [digest(None, name)[:24] for name in named]
-  for members, group in zip(experts.groups, weights, strict=True):
-    moving = fingerprints(group, [named[expert] for expert in members])
-    for expert, name in zip(members, moving):
-      digests[expert] = name[:24]
-  return digests
+class Ledger(Protocol):
+  """What keeps calls from one life of a search to the next; see `run.ledger`."""
+
+  known: Mapping[str, tuple[Reply, float]]
+
+  def put(self, made: Mapping[str, Reply], seconds: float) -> None: ...
 
 
 class Memo:
-  """A pool whose `ask` shares identical calls. `experts` is the wrapped record."""
+  """What a pool said, on any weights.
 
-  def __init__(self, experts: Experts, meter: Meter, clock=None, on_made=None):
-    self._inner = experts
-    self._meter = meter
+  Attributes:
+    experts: the pool. first: the weights that it came with.
+    ledger: where calls are kept as soon as they are made; what it knows is not asked.
+  """
+
+  def __init__(
+    self,
+    experts: Experts,
+    meter: Meter | None = None,
+    clock: Callable[[], float] | None = None,
+    on_made: Callable[[int, int], None] | None = None,
+    ledger: Ledger | None = None,
+  ):
+    self.experts = experts
+    self._ledger = ledger
+    self._meter = meter or Meter()
     self._clock = clock or (lambda: 0.0)
     self._on_made = on_made or (lambda made, asked: None)
     self._replies: dict[str, Reply] = {}
     self._watchers: list[Callable[[set[str]], None]] = []
-    self._versions = self._loaded = versions(experts, experts.weights)
-    self._weights = experts.weights
+    self._standing = Standing(experts)
+    self._named: list[Weights] = []  # the latest last
     self._judges: set[str] = set()
-    self.experts = experts._replace(ask=self.ask, install=self.install)
+    self.first = self._standing.first
 
-  @property
-  def installed(self) -> Sequence[str]:
-    """A digest for each expert of the weights that it answers with."""
-    return self._versions
+  def named(self, trees: tuple[PyTree, ...]) -> Weights:
+    """The weights under their versions, which are worked out once."""
+    for weights in [self.first, *self._named]:
+      if weights.are(trees):
+        return weights
+    self._named = [*self._named[1 - _KEPT :], named(self.experts, trees)]
+    return self._named[-1]
 
   def watch(self, forget: Callable[[set[str]], None]) -> None:
-    """`forget(held)` is called when replies of all weights but `held` are dropped."""
+    """`forget(held)` is called when replies of all versions but `held` are dropped."""
     self._watchers.append(forget)
 
-  def install(self, weights: tuple[PyTree, ...]) -> None:
-    """Installs weights and forgets the replies of weights that are gone."""
-    self._inner.install(weights)
-    self._weights, self._versions = weights, versions(self._inner, weights)
-
-  def as_loaded(self, expert: int) -> Callable[[Sequence[Request]], list[Reply]]:
-    """An `ask` of one expert on the weights that it came with, whatever is installed:
+  def as_loaded(self, expert: int) -> AskFn:
+    """An `ask` of one expert on the weights that it came with, whatever has moved:
     a judge that moved with the swarm would be a scale that does."""
 
-    def ask(requests):
-      requests = [request._replace(expert=expert) for request in requests]
-      if self._versions[expert] == self._loaded[expert]:
-        return self.ask(requests)
-      moved = self._weights
-      self.install(self._inner.weights)
-      try:
-        return self.ask(requests)
-      finally:
-        self.install(moved)
+    def ask(requests: Sequence[Request]) -> list[Reply]:
+      return self.ask([request._replace(expert=expert) for request in requests])
 
-    self._judges.add(self._loaded[expert])
+    self._judges.add(self.first.versions[expert])
     return ask
 
   def forget(self, *kept: tuple[PyTree, ...]) -> None:
-    """Drops the replies of all weights but the installed ones and those `kept`."""
-    held = {v for weights in kept for v in versions(self._inner, weights)}
-    held |= set(self._versions) | self._judges
+    """Drops the replies of all weights but those `kept`; a judge's stay."""
+    held = {version for trees in kept for version in self.named(trees).versions}
+    held |= self._judges
     for forget in self._watchers:
       forget(held)
     self._replies = {
       key: reply for key, reply in self._replies.items() if key.split(":", 1)[0] in held
     }
 
-  def ask(self, requests: Sequence[Request]) -> list[Reply]:
-    """Replies in order; raises `Budget` before a call that has no budget left."""
-    keys = [self._key(request) for request in requests]
+  def ask(
+    self, requests: Sequence[Request], weights: Sequence[Weights | None] | None = None
+  ) -> list[Reply]:
+    """Replies in order.
+
+    Args:
+      requests: what is asked.
+      weights: that each is made on; None: those that the pool came with.
+
+    Raises:
+      Budget: there are new calls among them, and no budget is left.
+    """
+    on = [w or self.first for w in weights or [None] * len(requests)]
+    keys = [_key(request, w) for request, w in zip(requests, on)]
     new = {
-      key: request for key, request in zip(keys, requests) if key not in self._replies
+      key: (request, w)
+      for key, request, w in zip(keys, requests, on)
+      if key not in self._replies
     }
     if new:
       self._meter.check()
-      start = self._clock()
-      made = self._inner.ask(list(new.values()))
-      self._meter.seconds += self._clock() - start
-      self._replies.update(zip(new, made))
-      self._meter.spent["made"] += len(made)
-      self._meter.spent["prompt_tokens"] += sum(r.prompt_tokens for r in made)
-      self._meter.spent["new_tokens"] += sum(r.new_tokens for r in made)
+      self._make(new)
     self._meter.spent["calls"] += len(requests)
     self._on_made(len(new), len(requests))
     return [self._replies[key] for key in keys]
+
+  def _make(self, new):
+    """Makes the calls {key: (request, weights)}, part by part; what came is kept."""
+    paid = self._ledger.known if self._ledger else {}
+    # 1. What was made in an earlier life of the search, and is not in its checkpoint.
+    for key in new:
+      if key in paid:
+        reply, seconds = paid[key]
+        self._count_made({key: reply}, seconds)
+    # 2. The rest, part by part.
+    names = [key for key in new if key not in paid]
+    calls = [new[key] for key in names]
+    owners = [(request.expert, weights) for request, weights in calls]
+    for weights, mine in self._standing.parts(owners):
+      start = self._clock()
+      self._standing.install(weights)
+      replies = self.experts.ask([calls[i][0] for i in mine])
+      made = dict(zip([names[i] for i in mine], replies))
+      seconds = self._clock() - start
+      if self._ledger:
+        self._ledger.put(made, seconds)
+      self._count_made(made, seconds)
+
+  def _count_made(self, made, seconds):
+    self._replies.update(made)
+    self._meter.spent["made"] += len(made)
+    self._meter.spent["prompt_tokens"] += sum(r.prompt_tokens for r in made.values())
+    self._meter.spent["new_tokens"] += sum(r.new_tokens for r in made.values())
+    self._meter.seconds += seconds
 
   def count(self, calls: int) -> None:
     """Counts calls of which somebody has kept what came of them."""
@@ -121,7 +155,8 @@ class Memo:
     for forget in self._watchers:  # what they have may be of other replies
       forget(set())
 
-  def _key(self, request: Request) -> str:
-    text = f"{request.limit}|{request.chat}|{request.prompt}"
-    name = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-    return f"{self._versions[request.expert]}:{name}"
+
+def _key(request, weights):
+  text = f"{request.limit}|{request.chat}|{request.prompt}"
+  name = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+  return f"{weights.versions[request.expert]}:{name}"

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 import dataclasses
 from typing import NamedTuple
 
-import numpy as np
-
 from jswarm.core.types import Experts
 from jswarm.tasks.prompts import fill
 
@@ -59,6 +57,24 @@ class Wording:
       raise ValueError(f"messages.reply_tokens={self.reply_tokens}: allowed is >= 0.")
 
 
+@dataclasses.dataclass(frozen=True)
+class Terms:
+  """What all answers of one evaluation have in common.
+
+  Attributes:
+    experts: the pool: names, `count`, `clip`, `room`, and where it has them `score`,
+      `logits` and `hidden`. Replies are asked for by `yield` (see `answerer`), which
+      shares, keeps and counts them; never by `experts.ask`.
+    wording: the sentences around a question.
+    limit: most new tokens of a reply; chat: prompts stand in the chat template.
+  """
+
+  experts: Experts
+  wording: Wording
+  limit: int
+  chat: bool
+
+
 def compose(
   wording: Wording, instruction: str, replies: Sequence[str], chunk: str, prompt: str
 ) -> str:
@@ -84,47 +100,57 @@ def check_room(
         _left(bare, room, expert, question, experts)
 
 
-def _prompts(job, node, said, questions, experts, wording, limit):
-  """[(prompt, was it cut)] of one node for all questions."""
-  before = np.flatnonzero(job.edges[:, node] & (job.depth >= 0))
-  if node == job.end and len(before):
-    instruction = wording.last
-  else:
-    instruction = wording.middle if len(before) else wording.first
-  expert = job.assignment[node]
-  place = job.position[node] if wording.chunks_by == "position" else node
-  room = experts.room(expert, limit)
-  prompts = []
-  for x, question in enumerate(questions):
-    replies = [said[int(p)][x] for p in before]
-    chunk = question.chunks[place] if question.chunks else ""
-    prompts.append(
-      _fit(wording, instruction, replies, chunk, question, expert, experts, room)
-    )
-  return prompts
+def node_prompt(
+  question: Question,
+  replies: Sequence[str],
+  chunk: str,
+  instruction: str,
+  expert: int,
+  terms: Terms,
+) -> tuple[str, bool]:
+  """What a node is asked, within the context of the expert that it holds.
 
+  Args:
+    question: of the system.
+    replies: what the node hears, in the order in which they are numbered.
+    chunk: the context that it reads; may be empty.
+    instruction: its line of the wording.
+    expert: who is asked; its tokenizer counts.
+    terms: of the evaluation.
 
-def _fit(wording, instruction, replies, chunk, question, expert, experts, room):
-  """The prompt within `room` tokens: replies are clipped first, then the chunk."""
-  clipped = replies
+  Returns:
+    (prompt, was something shortened): replies are clipped first, then the chunk.
+
+  Raises:
+    ValueError: the question alone does not fit.
+  """
+  experts, wording = terms.experts, terms.wording
+  room = experts.room(expert, terms.limit)
+  # 1. No reply is quoted beyond its own limit.
+  clipped = list(replies)
   if wording.reply_tokens:
     clipped = [_clip(experts, expert, r, wording.reply_tokens) for r in replies]
+  # 2. Nearly all prompts fit. No tokenizer writes more tokens than bytes, so short ones
+  #    need no count.
   prompt = compose(wording, instruction, clipped, chunk, question.prompt)
-  # No tokenizer writes more tokens than bytes, so short prompts need no count.
   if len(prompt.encode()) <= room or experts.count(expert, prompt) <= room:
-    return prompt, clipped != replies
+    return prompt, clipped != list(replies)
+  # 3. What is left beside the question: half for the chunk, the rest for the replies in
+  #    equal shares. Joining pieces can cost a token at each seam.
   bare = compose(wording, instruction, [""] * len(replies), "", question.prompt)
   left = _left(bare, room, expert, question, experts)
   chunk = _clip(experts, expert, chunk, left // 2 if replies else left)
   used = experts.count(expert, chunk) if chunk else 0
-  # Joining pieces can cost a token at each seam.
   share = max(0, left - used - len(replies) - 1) // max(1, len(replies))
+  # 4. Seams may cost more than that: shares shrink until it fits, then the chunk does.
   while True:
     clipped = [_clip(experts, expert, r, share) for r in clipped]
     prompt = compose(wording, instruction, clipped, chunk, question.prompt)
     if experts.count(expert, prompt) <= room or (share == 0 and not chunk):
       return prompt, True
-    share, chunk = share * 3 // 4, chunk if share else chunk[: len(chunk) * 3 // 4]
+    if not share:
+      chunk = chunk[: len(chunk) * 3 // 4]
+    share = share * 3 // 4
 
 
 def _clip(experts, expert, text, tokens):

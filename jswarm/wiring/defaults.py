@@ -107,6 +107,7 @@ def get_config() -> ConfigDict:
     dict(
       every=1,  # iterations
       keep=2,  # newest checkpoints
+      on_full="stop",  # where the disk is full: stop (exit 74) | pause until it is not
     )
   )
   config.processes = ConfigDict(

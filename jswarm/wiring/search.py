@@ -10,10 +10,11 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jswarm.core.types import Experts
+from jswarm.distributed import processes
 from jswarm.distributed.devices import Desks, local_devices
 from jswarm.engine import engine
 from jswarm.pool import load, specs
-from jswarm.run import loop
+from jswarm.run import session
 from jswarm.run import workdir as workdir_lib
 from jswarm.systems.budget import Meter
 from jswarm.tasks import base, custom
@@ -64,8 +65,8 @@ def plan(
   experts: Experts | None = None,
   workdir: str | None = None,
   progress: Callable[[int, int], None] | None = None,
-) -> loop.Plan:
-  """Everything that `loop.run` needs.
+) -> session.Plan:
+  """Everything that `run.loop` needs.
 
   Args:
     config: complete, as from `get_config`.
@@ -92,7 +93,7 @@ def plan(
   rates = judge(config, loaded_task, experts)
   if experts is None:
     experts = engine.make_experts(pool(config), serving)
-  return loop.Plan(
+  return session.Plan(
     seed=config.seed,
     task=loaded_task,
     experts=experts,
@@ -103,6 +104,7 @@ def plan(
     judge=rates,
     every=config.checkpoint.every,
     keep=config.checkpoint.keep,
+    on_full=config.checkpoint.on_full,
     tensorboard=config.log.tensorboard,
     baselines=config.log.baselines,
     progress=progress,
@@ -115,8 +117,9 @@ def judge(
   loaded_task: base.Task,
   experts: Experts | None = None,
   alone: bool = False,
-):
-  """Who rates replies: an expert's index, the `ask` of another model, or None.
+) -> session.JudgeFn | None:
+  """Who rates replies: an expert of the pool on the weights it came with, or another
+  model; None for a task that needs no judge.
 
   Args:
     experts: a loaded pool; None: the one that the config names.
@@ -139,16 +142,18 @@ def judge(
       f"task {loaded_task.name!r} is rated by a judge: set task.judge to {allowed}."
     )
   if name in members and not alone:
-    return members.index(name)
+    expert = members.index(name)
+    return lambda memo: memo.as_loaded(expert)
   try:
     chosen = [named[name]] if name in named else specs.parse_specs([name])
     dtype = config_lib.model_dtype(config.pool.dtype, "pool.dtype")
     loaded = load.load_pool(chosen, dtype, config.pool.allow_pickle)
   except ValueError as error:
     raise ValueError(f"task.judge={name!r}: allowed is {allowed}. {error}") from error
-  return engine.make_experts(
+  rater = engine.make_experts(
     loaded, config_lib.engine_settings(config_lib.resolve(config))
-  ).ask
+  )
+  return lambda memo: processes.spread_ask(rater.ask)
 
 
 def names(config: ConfigDict) -> list[str]:

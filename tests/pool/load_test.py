@@ -227,14 +227,9 @@ def _said(found, pool):
   made = engine.make_experts(pool, config_lib.engine_settings(config))
   made.install(found.weights)
   questions = [prompts.Question(p) for p in _prompts()]
-  return waves.run(
-    [artifact.job_of(found)],
-    [questions],
-    made,
-    config_lib.wording(config),
-    limit=6,
-    chat=False,
-  ).replies[0]
+  terms = prompts.Terms(made, config_lib.wording(config), limit=6, chat=False)
+  items = waves.grid([artifact.job_of(found)], [questions])
+  return [done.reply for done in waves.run(items, terms, waves.direct(made))]
 
 
 def _with_gguf(disk, adapted):

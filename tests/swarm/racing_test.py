@@ -64,7 +64,7 @@ def _search(made, iterations=5):
   meter = Meter()
   memo = Memo(made.experts, meter)
   problem = steps_lib.Problem(
-    memo.experts, Evaluator(made.task, memo.experts, made.wording), made.task.dev
+    made.experts, Evaluator(made.task, memo, made.wording), made.task.dev
   )
   key = jax.random.key(made.seed)
   state, infos = steps_lib.start(key, problem, made.settings)
@@ -214,7 +214,7 @@ def _evaluator(score, followup=False):
     first="", middle="", last="", response="{k} {reply}", question="{prompt}"
   )
   return Evaluator(
-    dataclasses.replace(task, score=score or task.score), experts, words
+    dataclasses.replace(task, score=score or task.score), Memo(experts), words
   ), asked
 
 
@@ -239,7 +239,7 @@ def test_a_chunk_that_fails_fails_the_evaluation_and_brings_back_what_was_droppe
     return np.array([float(reply == "right") for reply in replies])
 
   evaluator, _ = _evaluator(score)
-  evaluator.experts = fakes.dictionary(lambda e, p: ("fail", "wrong", "right")[e])[0]
+  evaluator.memo = Memo(fakes.dictionary(lambda e, p: ("fail", "wrong", "right")[e])[0])
   jobs = [system.single(e) for e in range(3)]
   bars = racing.Bars(2, np.array([-np.inf, 1, 1], np.float32), np.float32(0), 3)
   failed, wrong, right = racing.race(evaluator, jobs, evaluator.task.dev, bars)

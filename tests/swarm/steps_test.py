@@ -10,6 +10,7 @@ from jswarm.run import loop
 from jswarm.swarm import steps
 from jswarm.systems import prompts, system, waves
 from jswarm.systems.evaluate import Evaluator, UtilityBroken
+from jswarm.systems.memo import Memo
 from tests import fakes
 from tests.fake_run import plan
 
@@ -24,9 +25,9 @@ def _execute(result, experts):
   job = system.make_job(result.system.graph.dag, result.system.assignment)
   made = plan()
   questions = [prompts.Question(made.task.prompt(e)) for e in made.task.dev]
-  return waves.run(
-    [job], [questions], experts, made.wording, limit=16, chat=False
-  ).replies[0]
+  terms = prompts.Terms(experts, made.wording, limit=16, chat=False)
+  items = waves.grid([job], [questions])
+  return [done.reply for done in waves.run(items, terms, waves.direct(experts))]
 
 
 def test_the_found_system_beats_every_expert_and_the_initial_graphs():
@@ -115,7 +116,7 @@ def test_the_search_without_random_assignments_keeps_expert_i_on_node_i():
 def test_one_expert_that_is_broken_by_a_move_is_rolled_back():
   made = plan()
   problem = steps.Problem(
-    made.experts, Evaluator(made.task, made.experts, made.wording), made.task.dev
+    made.experts, Evaluator(made.task, Memo(made.experts), made.wording), made.task.dev
   )
   key = jax.random.key(0)
   state, _ = steps.start(key, problem, made.settings)

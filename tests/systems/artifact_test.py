@@ -41,14 +41,9 @@ def _in_memory(result, pool, space="factors"):
   experts = engine.make_experts(pool, config_lib.engine_settings(config))
   experts.install(result.system.weights)
   questions = [prompts.Question(p) for p in _prompts()]
-  return waves.run(
-    [artifact.job_of(result.system)],
-    [questions],
-    experts,
-    config_lib.wording(config),
-    limit=6,
-    chat=False,
-  ).replies[0]
+  terms = prompts.Terms(experts, config_lib.wording(config), limit=6, chat=False)
+  items = waves.grid([artifact.job_of(result.system)], [questions])
+  return [done.reply for done in waves.run(items, terms, waves.direct(experts))]
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import pytest
 from jswarm.core.types import Reply
 from jswarm.systems import prompts, system
 from jswarm.systems.evaluate import Evaluator
+from jswarm.systems.memo import Memo
 from jswarm.tasks import load
 from tests import fakes
 
@@ -25,7 +26,10 @@ def _task(name, **fields):
 
 def _evaluate(task, say, judge=None, names=("a", "b")):
   experts, asked = fakes.dictionary(say, names)
-  evaluator = Evaluator(task, experts, WORDING, judge)
+  memo = Memo(experts)
+  if isinstance(judge, int):
+    judge = memo.as_loaded(judge)
+  evaluator = Evaluator(task, memo, WORDING, judge)
   jobs = [system.single(0), system.single(1)]
   return evaluator.evaluate(jobs, task.dev), asked
 

@@ -1,5 +1,7 @@
 """A system that was run before on the same weights is looked up; nobody can tell."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from jswarm.systems.budget import Meter
 from jswarm.systems.evaluate import Evaluator
 from jswarm.systems.memo import Memo
 from jswarm.systems.prompts import Question
-from jswarm.systems.system_memo import DagCache
+from jswarm.systems.system_memo import SystemMemo
 from tests import fakes
 from tests.fake_run import plan
 
@@ -25,9 +27,7 @@ WORDING = prompts.Wording(
 
 
 def _evaluator(memo, cached, task=None, wording=WORDING, judge=None):
-  return Evaluator(
-    task, memo.experts, wording, judge, DagCache(memo) if cached else None
-  )
+  return Evaluator(task, memo, wording, judge, SystemMemo(memo) if cached else None)
 
 
 def _search(cached, iterations=6, **fields):
@@ -37,12 +37,13 @@ def _search(cached, iterations=6, **fields):
   meter = Meter()
   memo = Memo(experts, meter)
   problem = steps.Problem(
-    memo.experts, _evaluator(memo, cached, made.task, made.wording), made.task.dev
+    experts, _evaluator(memo, cached, made.task, made.wording), made.task.dev
   )
   key = jax.random.key(3)
   state, infos = steps.start(key, problem, made.settings)
   for _ in range(iterations):
-    memo.forget(steps.role_weights(state, made.settings))
+    latest = steps.positions(state) or state.initial.weights
+    memo.forget(steps.role_weights(state, made.settings), latest)
     state, more = steps.iterate(key, state, problem, made.settings)
     infos = infos + more
   bits = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state)]
@@ -51,12 +52,12 @@ def _search(cached, iterations=6, **fields):
 
 @pytest.fixture
 def jobs_run(monkeypatch):
-  """How many jobs each `waves.run` was given."""
+  """How many systems each `waves.run` was given."""
   given, inner = [], waves.run
 
-  def counted(jobs, *args, **fields):
-    given.append(len(jobs))
-    return inner(jobs, *args, **fields)
+  def counted(items, *args, **fields):
+    given.append(len({id(item.answerer) for item in items}))
+    return inner(items, *args, **fields)
 
   monkeypatch.setattr(waves, "run", counted)
   return given
@@ -91,22 +92,24 @@ def _cache():
   experts, asked = fakes.numeric()
   meter = Meter()
   memo = Memo(experts, meter)
-  return DagCache(memo), memo, meter, asked
+  return SystemMemo(memo), memo, meter, asked
 
 
-def _ask(cache, memo, jobs, questions, wording=WORDING, limit=9):
-  return cache.run(jobs, questions, memo.experts, wording, limit=limit, chat=False)
+def _ask(cache, memo, jobs, questions, wording=WORDING, limit=9, on=None):
+  """Replies [len(jobs)][X], on the weights `on`."""
+  jobs = [dataclasses.replace(job, weights=on and memo.named(on)) for job in jobs]
+  terms = prompts.Terms(memo.experts, wording, limit, False)
+  replies = iter(cache.run(waves.grid(jobs, questions), terms))
+  return [[next(replies) for _ in asked] for asked in questions]
 
 
 def test_a_hit_composes_nothing_and_counts_all_calls(jobs_run):
   cache, memo, meter, asked = _cache()
   questions = [Question("a"), Question("b")]
   first = _ask(cache, memo, [_chain()], [questions])
-  assert first == [
-    waves.run(
-      [_chain()], [questions], memo.experts, WORDING, limit=9, chat=False
-    ).replies[0]
-  ]
+  terms = prompts.Terms(memo.experts, WORDING, 9, False)
+  plain = waves.run(waves.grid([_chain()], [questions]), terms, memo.ask)
+  assert first == [[answered.reply for answered in plain]]
   meter.spent["calls"] = 0
   jobs_run.clear()
   assert _ask(cache, memo, [_chain(), _chain()], [questions, questions[1:]]) == [
@@ -138,11 +141,11 @@ def test_nodes_that_never_run_are_no_part_of_a_system(jobs_run):
   [
     (_chain((0, 2, 2)), WORDING, 9, Question("a")),
     (_chain(), WORDING, 8, Question("a")),
-    (_chain()._replace(end=0), WORDING, 9, Question("a")),
+    (dataclasses.replace(_chain(), end=0), WORDING, 9, Question("a")),
     (_chain(), prompts.Wording(**{**vars(WORDING), "last": "x"}), 9, Question("a")),
     (_chain(), WORDING, 9, Question("a", ("x", "y", "z"))),
     (
-      _chain()._replace(position=np.array([1, 0, 2])),
+      dataclasses.replace(_chain(), position=np.array([1, 0, 2])),
       WORDING,
       9,
       Question("c", ("x", "y", "z")),
@@ -165,15 +168,12 @@ def test_what_the_memo_forgets_is_asked_again_and_what_it_holds_is_not():
   moved = ({"w": old[0]["w"].at[1].add(0.1)},)  # expert 1 alone
   jobs = [_chain((0, 1, 2)), _chain((0, 3, 2))]
   for kept, known in (((old,), [True, True]), ((), [False, True])):
-    memo.install(old)
-    before = _ask(cache, memo, jobs, [[Question("a")]] * 2)
-    memo.install(moved)
-    assert _ask(cache, memo, jobs, [[Question("a")]] * 2)[0] != before[0]
-    memo.forget(*kept)
-    memo.install(old)
+    before = _ask(cache, memo, jobs, [[Question("a")]] * 2, on=old)
+    assert _ask(cache, memo, jobs, [[Question("a")]] * 2, on=moved)[0] != before[0]
+    memo.forget(*kept, moved)
     for job, hit in zip(jobs, known):
       del asked[:]
-      _ask(cache, memo, [job], [[Question("a")]])
+      _ask(cache, memo, [job], [[Question("a")]], on=old)
       assert (len(asked) == 0) == hit
 
 
@@ -189,9 +189,9 @@ def test_a_memo_that_is_restored_leaves_nothing_of_another_one(jobs_run):
 def _run(monkeypatch, cached, workdir, **fields):
   """A whole run, whose evaluator has a cache or none; its results but the seconds."""
 
-  def evaluator(task, experts, wording, judge=None, cache=None):
+  def evaluator(task, memo, wording, judge=None, cache=None):
     del cache
-    return _evaluator(experts.ask.__self__, cached, task, wording, judge)
+    return _evaluator(memo, cached, task, wording, judge)
 
   with monkeypatch.context() as patch:
     patch.setattr(loop, "Evaluator", evaluator)

@@ -1,5 +1,7 @@
 """Waves, prompts and budgets of the executor."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -44,6 +46,13 @@ def _one_node_at_a_time(job, question, say):
   return said[job.end]
 
 
+def _run(jobs, questions, experts, wording=WORDING, limit=5, chat=False):
+  """What each job and question brought, in order."""
+  terms = prompts.Terms(experts, wording, limit, chat)
+  items = waves_lib.grid(jobs, questions)
+  return waves_lib.run(items, terms, waves_lib.direct(experts))
+
+
 def _digest(expert, prompt):
   return f"<{expert}:{sum(map(ord, prompt)) % 997}>"
 
@@ -54,10 +63,11 @@ def test_waves_of_a_swarm_equal_one_node_at_a_time():
   star = [[0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 0]]
   jobs = [_job(DIAMOND), _job(chain, (3, 3, 0, 1)), _job(star)]
   questions = [Question("one"), Question("two")]
-  out = waves_lib.run(jobs, [questions] * 3, experts, WORDING, limit=5, chat=False)
-  for job, replies in zip(jobs, out.replies):
+  out = _run(jobs, [questions] * 3, experts)
+  for j, job in enumerate(jobs):
+    replies = [answered.reply for answered in out[2 * j : 2 * j + 2]]
     assert replies == [_one_node_at_a_time(job, q.prompt, _digest) for q in questions]
-  assert out.calls == 3 * 4 * 2
+  assert sum(len(asks) for answered in out for asks in answered.asks) == 3 * 4 * 2
 
 
 def test_the_pool_is_asked_once_a_wave():
@@ -65,17 +75,13 @@ def test_the_pool_is_asked_once_a_wave():
   waves = []
   ask = lambda requests: waves.append(len(requests)) or experts.ask(requests)
   jobs = [_job(DIAMOND), _job(DIAMOND)]
-  waves_lib.run(
-    jobs, [[Question("q")]] * 2, experts._replace(ask=ask), WORDING, limit=5, chat=False
-  )
+  _run(jobs, [[Question("q")]] * 2, experts._replace(ask=ask))
   assert waves == [2, 4, 2]
 
 
 def test_predecessors_are_numbered_in_node_order_and_newlines_become_spaces():
   experts, asked = fakes.dictionary(lambda e, p: f"line{e}\nmore", "abcd")
-  waves_lib.run(
-    [_job(DIAMOND)], [[Question("q")]], experts, WORDING, limit=5, chat=True
-  )
+  _run([_job(DIAMOND)], [[Question("q")]], experts, chat=True)
   assert asked[-1].prompt == (
     "LAST\nresponse 1: line1 more\nresponse 2: line2 more\nQ: q"
   )
@@ -84,44 +90,34 @@ def test_predecessors_are_numbered_in_node_order_and_newlines_become_spaces():
 
 def test_a_node_that_does_not_reach_the_end_never_runs():
   job = _job([[0, 1, 0], [0, 0, 0], [0, 0, 0]])
-  job = job._replace(depth=np.array([0, 1, -1]))
+  job = dataclasses.replace(job, depth=np.array([0, 1, -1]))
   experts, asked = fakes.dictionary(_digest)
-  out = waves_lib.run([job], [[Question("q")]], experts, WORDING, limit=5, chat=False)
-  assert out.said[0][2] is None and len(asked) == 2
+  (out,) = _run([job], [[Question("q")]], experts)
+  assert 2 not in out.by_node and len(asked) == 2
 
 
 @pytest.mark.parametrize("by, chunks", [("position", "xyz"), ("node", "zyx")])
 def test_context_chunks_follow_the_position_or_the_node(by, chunks):
   job = _job([[0, 0, 0], [1, 0, 0], [0, 1, 0]])  # 2 -> 1 -> 0
   experts, asked = fakes.dictionary(_digest)
-  import dataclasses
-
   wording = dataclasses.replace(WORDING, chunks_by=by)
-  waves_lib.run(
-    [job], [[Question("q", ("x", "y", "z"))]], experts, wording, limit=5, chat=False
-  )
+  _run([job], [[Question("q", ("x", "y", "z"))]], experts, wording)
   assert [r.prompt.split("\n")[1] for r in asked] == list(chunks)
 
 
 def test_replies_are_clipped_so_that_the_prompt_fits_and_the_cut_is_counted():
   experts, asked = fakes.dictionary(lambda e, p: "word " * 50, "abcd", room=40)
-  out = waves_lib.run(
-    [_job(DIAMOND)], [[Question("a short one")]], experts, WORDING, limit=5, chat=False
-  )
+  (out,) = _run([_job(DIAMOND)], [[Question("a short one")]], experts)
   assert all(len(r.prompt.split()) <= 40 for r in asked)
   assert asked[-1].prompt.endswith("Q: a short one")
   assert asked[-1].prompt.count("word") >= 20  # the room is used
-  assert out.cuts == 3
+  assert sum(ask.cut for asks in out.asks for ask in asks) == 3
 
 
 def test_a_reply_budget_bounds_each_quoted_reply():
-  import dataclasses
-
   wording = dataclasses.replace(WORDING, reply_tokens=3)
   experts, asked = fakes.dictionary(lambda e, p: "word " * 50, "abcd")
-  waves_lib.run(
-    [_job(DIAMOND)], [[Question("q")]], experts, wording, limit=5, chat=False
-  )
+  _run([_job(DIAMOND)], [[Question("q")]], experts, wording)
   assert asked[-1].prompt.count("word") == 6
 
 
