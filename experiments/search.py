@@ -27,6 +27,7 @@ def main(argv):
   if argv[1:]:
     raise ValueError(f"unknown arguments {argv[1:]}: fields are set by --config.x.y=.")
   config = _CONFIG.value
+  cli.end_on_signal()
   cli.keep_compiled(config)
   cli.join(config)
   progress = cli.Progress(disable=not (config.log.progress and processes.is_writer()))

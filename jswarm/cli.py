@@ -1,9 +1,13 @@
 """What all launchers share: a config flag, processes, clear errors, progress bar."""
 
 from collections.abc import Callable
+import errno
 from logging import WARNING
+import os
 import pathlib
+import signal
 import sys
+import threading
 import traceback
 
 from absl import app, flags, logging
@@ -12,11 +16,16 @@ from ml_collections import config_flags
 from tqdm import tqdm
 
 from jswarm.distributed import processes, watchdog
-from jswarm.run.loop import Plan
+from jswarm.run.session import Plan
 from jswarm.systems.evaluate import UtilityBroken
 from jswarm.wiring import config as config_lib
 
-EXIT_DATA = 65  # sysexits: the input is wrong; what to change stands in the message
+# sysexits, and what a user or a scheduler does next.
+EXIT_DATA = 65  # the input is wrong; what to change stands in the message
+EXIT_IO = 74  # the disk is full or broken; make room and give the same command again
+EXIT_AGAIN = 75  # a termination signal came; give the same command again
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
+_GRACE = 8.0  # seconds from a termination signal to the end of the process
 
 
 def define_config() -> flags.FlagHolder:
@@ -55,10 +64,45 @@ def join(config) -> None:
 def keep_compiled(config) -> None:
   """A persistent compile cache: the second start of a search compiles nothing."""
   if config.engine.compile_cache and jax.config.jax_compilation_cache_dir is None:
-    folder = pathlib.Path.home() / ".cache" / "jswarm" / "xla"
+    folder = _cache_folder()
+    if folder is None:
+      logging.warning("no folder can be written for compiled programs: none are kept.")
+      return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _cache_folder():
+  """A folder of this user that can be written; None: no home, or a read-only one."""
+  try:
+    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    folder = pathlib.Path(home) / "jswarm" / "xla"
+    folder.mkdir(parents=True, exist_ok=True)
+  except (OSError, RuntimeError):  # RuntimeError: a user that nobody knows
+    return None
+  return folder if os.access(folder, os.W_OK) else None
+
+
+class Terminated(BaseException):
+  """A termination signal came; no library takes it for an error of its own."""
+
+
+def end_on_signal() -> None:
+  """SIGTERM ends the program within seconds; what was committed and paid for is kept.
+
+  Checkpoints are written as a whole and every call is in the ledger once it was made,
+  so there is nothing to save at this point.
+  """
+
+  def end(signum, frame):
+    del signum, frame
+    last = threading.Timer(_GRACE, os._exit, [EXIT_AGAIN])  # a device call may be long
+    last.daemon = True
+    last.start()
+    raise Terminated
+
+  signal.signal(signal.SIGTERM, end)
 
 
 def launch(main: Callable[[list[str]], None], *required: str) -> None:
@@ -116,15 +160,28 @@ def _guard(main, argv):
   logging.get_absl_handler().addFilter(_own)
   try:
     main(argv)
+  except Terminated as error:
+    print(
+      "termination signal: the same command goes on from the last checkpoint and loses"
+      " at most the calls under way.",
+      file=sys.stderr,
+    )
+    processes.leave(EXIT_AGAIN, error)
   except (ValueError, OSError, UtilityBroken, watchdog.RankError) as error:
     logging.debug("", exc_info=True)
     print(f"error: {error}", file=sys.stderr)
-    processes.leave(getattr(error, "exit_code", EXIT_DATA), error)
+    processes.leave(_exit_code(error), error)
   except Exception as error:
     if processes.count() > 1:  # the others must not wait for a process with a bug
       traceback.print_exc()
       processes.leave(1, error)
     raise
+
+
+def _exit_code(error):
+  if isinstance(error, OSError) and error.errno in _FULL:
+    return EXIT_IO
+  return getattr(error, "exit_code", EXIT_DATA)
 
 
 def _parse(argv):
