@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import traceback
+from typing import Any
 
 from absl import app, flags, logging
 import jax
@@ -63,7 +64,9 @@ def join(config) -> None:
 
 def keep_compiled(config) -> None:
   """A persistent compile cache: the second start of a search compiles nothing."""
-  if config.engine.compile_cache and jax.config.jax_compilation_cache_dir is None:
+  # jax declares its options at run time.
+  chosen = jax.config.jax_compilation_cache_dir  # pyrefly: ignore[missing-attribute]
+  if config.engine.compile_cache and chosen is None:
     folder = _cache_folder()
     if folder is None:
       logging.warning("no folder can be written for compiled programs: none are kept.")
@@ -118,7 +121,8 @@ class Progress:
   """A progress bar over node executions: calls/s, share of calls saved, ETA."""
 
   def __init__(self, disable: bool):
-    self._disable, self._bar, self._made = disable, None, 0
+    self._disable, self._made = disable, 0
+    self._bar: Any = None  # from `expect` on
 
   def expect(self, total: int) -> None:
     # None: only where somebody watches; a log file has a line an iteration.

@@ -98,9 +98,9 @@ def first_replies(
   """Seconds from `began` (of `time.time`) to the first token of a search's graphs, and
   by part."""
   events: Counter[str] = Counter()
-  jax.monitoring.register_event_listener(lambda name, **_: events.update([name]))
+  jax.monitoring.register_event_listener(lambda event, **_: events.update([event]))
   jax.monitoring.register_event_duration_secs_listener(
-    lambda name, seconds, **_: events.update([name])
+    lambda event, duration_secs, **_: events.update([event])
   )
   marks = {"imports": time.time()}
   experts, jobs = _pool(model, small, dtype), _graphs()

@@ -4,6 +4,7 @@ Ours is asked through `Experts.ask`, text to text; the peer gets token ids. A se
 run with one new token is the prefill, what is left of the whole is the decoding.
 """
 
+from collections.abc import Callable
 import tempfile
 from typing import NamedTuple
 
@@ -68,7 +69,7 @@ def _peers(base, folder, options):
   if workload.is_random(options.model) and not options.small:
     return dict.fromkeys(options.theirs, ImportError("random weights are not exported"))
   workload.export(base, folder)
-  found = {}
+  found: dict[str, Callable | ImportError] = {}
   for dtype in options.theirs:
     try:
       found[dtype] = peers.transformers_generate(folder, dtype)

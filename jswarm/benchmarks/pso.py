@@ -132,8 +132,9 @@ def _ours(swarm):
 def _evosax(swarm):
   """Compiled and in place as well; positions are raveled once, outside the clock."""
   from evosax.algorithms import PSO
+  from jax import flatten_util
 
-  flat = jax.vmap(lambda tree: jax.flatten_util.ravel_pytree(tree)[0])(swarm.position)
+  flat = jax.vmap(lambda tree: flatten_util.ravel_pytree(tree)[0])(swarm.position)
   count = len(flat)
   algorithm = PSO(population_size=count, solution=flat[0])
   params, key = algorithm.default_params, jax.random.key(0)

@@ -16,7 +16,7 @@ def digest(tree: PyTree, start: str = "") -> str:
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
     leaf = np.asarray(leaf)
     sha.update(f"{jax.tree_util.keystr(path)}{leaf.shape}{leaf.dtype}".encode())
-    sha.update(np.ascontiguousarray(leaf).view(np.uint8))
+    sha.update(np.ascontiguousarray(leaf).view(np.uint8).data)
   return sha.hexdigest()
 
 

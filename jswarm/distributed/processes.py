@@ -90,8 +90,9 @@ def initialize(
     # A later net: the watchdog, which says more, must be first.
     heartbeat_timeout_seconds=math.ceil(3 * settings.silence),
   )
-  die_of_abort(_link().dog.last_words)
-  _link().watch(settings)
+  if link := _link():
+    die_of_abort(link.dog.last_words)
+    link.watch(settings)
 
 
 def rank() -> int:
@@ -273,16 +274,17 @@ def spread_ask(ask: AskFn, holders: Sequence[tuple[int, ...]] = ()) -> AskFn:
   def divided(requests: Sequence[Request]) -> list[Reply]:
     shares = share(requests, count(), holders)
     mine = shares[rank()]
-    _link().dog.phase[1:] = [f"answering {len(mine)} of {len(requests)} requests"]
+    if link := _link():
+      link.dog.phase[1:] = [f"answering {len(mine)} of {len(requests)} requests"]
     said = ask([requests[i] for i in mine]) if mine else []
     name = hashlib.sha256(json.dumps(requests).encode()).hexdigest()[:8]
-    replies = [None] * len(requests)
+    replies: dict[int, Reply] = {}
     for indices, part in zip(
       shares, exchange(f"wave {name} of {len(requests)}", said), strict=True
     ):
       for i, reply in zip(indices, part, strict=True):
         replies[i] = Reply(*reply)
-    return replies
+    return [replies[i] for i in range(len(requests))]
 
   return divided
 

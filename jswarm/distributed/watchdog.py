@@ -126,7 +126,7 @@ class Watchdog:
 
   def where(self, other: int | None = None) -> str:
     """For messages: what this rank is at, and what another last said."""
-    theirs = self._heard.get(other)
+    theirs = None if other is None else self._heard.get(other)
     return f"(rank {self._rank} is at: {self.doing()}" + (
       f"; rank {other} was at: {theirs[1]})" if theirs else ")"
     )
@@ -136,7 +136,7 @@ class Watchdog:
     if self._rank:
       return f"rank 0, which serves the others, is dead or frozen {self.where(0)}"
     others = {r: when for r, (_, _, when) in self._heard.items() if r}
-    latest = min(others, key=others.get, default=None)
+    latest = min(others, key=lambda r: others[r], default=None)
     return f"jax ends rank 0 for the reason above {self.where(latest)}"
 
   def _talk(self):

@@ -26,16 +26,15 @@ from jswarm.model.lora import merge as merge
 from jswarm.model.lora import pack as pack
 
 
-@struct.dataclass
-class Cache:
+class Cache(struct.PyTreeNode):
   """Keys and values of the tokens so far; all rows write at the same slots.
 
   k and v may also be lists of L arrays [B, K, S, h] (`empty_cache(unstacked=True)`,
   for `unstack`ed params), which spares the CPU a copy of each layer's slice.
   """
 
-  k: jax.Array  # [L, B, K, S, h]
-  v: jax.Array  # [L, B, K, S, h]
+  k: jax.Array | list[jax.Array]  # [L, B, K, S, h]
+  v: jax.Array | list[jax.Array]  # [L, B, K, S, h]
   positions: jax.Array  # [B, S] int32, -1 = empty
   end: jax.Array  # int32 scalar, next slot
 
@@ -51,7 +50,7 @@ class _ApplyFn(Protocol):
     mix=None,
     at=None,
     where=None,
-  ) -> tuple[jax.Array, Cache | None]: ...
+  ) -> tuple[jax.Array, Any]: ...  # logits, and the cache that was given, moved on
 
 
 class Decoder(NamedTuple):
@@ -143,7 +142,7 @@ def _scan_layers(block, layers, x, step, lora, store):
 def _loop_layers(block, layers, x, step, lora, store):
   """A list of layers; each with its own cache where that is a list too."""
   split = store is not None and isinstance(store[0], list)
-  own = list(zip(*store)) if split else None
+  own = list(zip(*store)) if split else []
   for i, weights in enumerate(layers):
     facts = tuple(column[i] for column in layer_facts(block.config))
     args = (block, weights, x, step, lora[i], facts)

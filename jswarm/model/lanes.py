@@ -20,8 +20,7 @@ from jswarm.model.decoder import Cache, Decoder, empty_cache
 from jswarm.model.sampling import Sampling, sample
 
 
-@struct.dataclass
-class Lanes:
+class Lanes(struct.PyTreeNode):
   """B replies in the making.
 
   Attributes:

@@ -28,8 +28,7 @@ class Packed:
   rank: int = struct.field(pytree_node=False)
 
 
-@struct.dataclass
-class Grouped:
+class Grouped(struct.PyTreeNode):
   """Adapters for batches whose rows lie in blocks of one expert: see `group`.
 
   Attributes:

@@ -36,9 +36,9 @@ def logit_error(
     `mean` and `max` absolute difference of the log-probabilities, and `agree`, the
     share of positions whose likeliest token is the same.
   """
-  tokens = jnp.asarray(tokens, jnp.int32)[None]
-  positions = jnp.arange(tokens.shape[1], dtype=jnp.int32)[None]
-  run = jax.jit(lambda p: jax.nn.log_softmax(decoder.apply(p, tokens, positions)[0][0]))
+  row = jnp.asarray(tokens, jnp.int32)[None]
+  positions = jnp.arange(row.shape[1], dtype=jnp.int32)[None]
+  run = jax.jit(lambda p: jax.nn.log_softmax(decoder.apply(p, row, positions)[0][0]))
   exact, rounded = np.asarray(run(params)), np.asarray(run(quantized))
   gap = np.abs(exact - rounded)
   return {

@@ -111,7 +111,7 @@ def move_particle(
   swarm_best: PyTree,
   swarm_worst: PyTree,
   weights: jax.Array,
-  step_length: jax.Array,
+  step_length: jax.typing.ArrayLike,
 ) -> tuple[PyTree, PyTree]:
   """(velocity, position) of one particle after a step.
 

@@ -46,8 +46,7 @@ __all__ = (
 _EXPLODED = 1e4  # times the swarm's median norm
 
 
-@flax.struct.dataclass
-class State:
+class State(flax.struct.PyTreeNode):
   """A swarm between two iterations.
 
   Attributes:

@@ -84,16 +84,19 @@ def race(
   Its utility is the least that it can still have: what it scores if it gets nothing
   right of what it was not asked.
   """
+  bounds = evaluator.task.bounds
+  if bounds is None:
+    raise ValueError("race: the task's scores have no bounds; see `bars`.")
   size, done = len(examples), [NOTHING] * len(jobs)
   reach = np.full(len(jobs), min(limits.chunk, size))
   reach[limits.graphs :] = size
   while True:
-    done = evaluator.proceed(jobs, examples, done, reach)
-    low, high = intervals([e.scores for e in done], size, evaluator.task.bounds)
+    done = evaluator.proceed(jobs, examples, done, reach.tolist())
+    low, high = intervals([e.scores for e in done], size, bounds)
     seen = np.array([len(e.scores) for e in done])
     reach = next_reach(seen, size, low, high, limits)
     if (reach == seen).all():
-      return [_closed(e, size, evaluator.task.bounds[0]) for e in done]
+      return [_closed(e, size, bounds[0]) for e in done]
 
 
 def intervals(

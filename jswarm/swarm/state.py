@@ -67,8 +67,7 @@ class Settings:
         raise ValueError(f"search.{field}={getattr(self, field)}: at least {least}.")
 
 
-@flax.struct.dataclass
-class State:
+class State(flax.struct.PyTreeNode):
   """Everything between two iterations.
 
   Attributes:

@@ -230,15 +230,12 @@ class _Base:
 
 def _expert(out, base, name, source, data, settings, max_tokens, ask):
   """The row of one expert, trained now."""
-  rows = [
-    _tokenize(base.tokenizer, part, source, max_tokens) if part else None
-    for part in data
-  ]
+  train, dev = _rows(base.tokenizer, data, source, max_tokens)
   trained = sft.sft(
     base.decoder,
     base.params,
-    rows[0],
-    rows[1],
+    train,
+    dev,
     settings,
     folder=out / "checkpoints" / name,
     name=name,
@@ -274,13 +271,11 @@ def _from_scratch(out, scratch, max_tokens):
     return str(folder)
   tokenizer = imported(scratch.tokenizer, "tokenizer")()
   config = DecoderConfig(vocab=len(tokenizer), **scratch.config)
-  rows = [
-    _tokenize(tokenizer, part, scratch.source, max_tokens) if part else None
-    for part in data
-  ]
+  train, dev = _rows(tokenizer, data, scratch.source, max_tokens)
   trained = sft.pretrain(
     decoder_lib.make_decoder(config),
-    *rows,
+    train,
+    dev,
     scratch.settings,
     folder=out / "checkpoints" / "base",
   )
@@ -342,8 +337,13 @@ def _base_digest(folder):
   return sha.hexdigest()[:16]
 
 
-def _tokenize(tokenizer, records, source, max_tokens):
-  return data_lib.tokenize(tokenizer, records, chat=source.chat, max_tokens=max_tokens)
+def _rows(tokenizer, data, source, max_tokens):
+  """(train, dev) records -> rows of tokens; dev None where there are no records."""
+  tokenize = lambda records: data_lib.tokenize(
+    tokenizer, records, chat=source.chat, max_tokens=max_tokens
+  )
+  train, dev = data
+  return tokenize(train), (tokenize(dev) if dev else None)
 
 
 def _scores(base, adapter, source, records, ask):

@@ -254,11 +254,13 @@ def fit(
 def make_dev_loss(loss: LossFn, dev: Rows | None, settings: Settings):
   """(weights, frozen) -> mean loss of a learnt dev token."""
   total = jax.jit(loss)
-  order = np.argsort([len(t) for t in dev.tokens], kind="stable") if dev else ()
-  batches = [
-    pad(dev, order[i : i + settings.batch], settings.batch, settings.multiple)
-    for i in range(0, len(order), settings.batch)
-  ]
+  batches = []
+  if dev:
+    order = np.argsort([len(t) for t in dev.tokens], kind="stable").tolist()
+    batches = [
+      pad(dev, order[i : i + settings.batch], settings.batch, settings.multiple)
+      for i in range(0, len(order), settings.batch)
+    ]
 
   def dev_loss(weights, frozen):
     sums = np.sum([total(weights, frozen, batch) for batch in batches], axis=0)
@@ -288,7 +290,7 @@ class _Saves:
   """Checkpoints of one run; does nothing without a folder."""
 
   def __init__(self, folder, settings, train):
-    self._manager = None
+    self._manager: ocp.CheckpointManager | None = None
     self._run = {**_printable(settings), "data": digest(train)}
     if folder is not None:
       options = ocp.CheckpointManagerOptions(
@@ -317,26 +319,27 @@ class _Saves:
 
   def restore(self, fresh: State) -> tuple[State, dict[int, float]]:
     """The newest checkpoint, or `fresh`."""
-    step = self._manager.latest_step() if self._manager else None
-    if step is None:
+    manager = self._manager
+    step = manager.latest_step() if manager else None
+    if manager is None or step is None:
       return fresh, {}
-    found = self._manager.restore(
-      step, args=ocp.args.Composite(host=ocp.args.JsonRestore())
-    ).host
-    self._check(found["run"])
+    found = manager.restore(step, args=ocp.args.Composite(host=ocp.args.JsonRestore()))[
+      "host"
+    ]
+    self._check(found["run"], manager.directory)
     template = jax.tree.map(ocp.utils.to_shape_dtype_struct, fresh)
-    state = self._manager.restore(
+    state = manager.restore(
       step, args=ocp.args.Composite(state=ocp.args.StandardRestore(template))
-    ).state
-    logging.info("continuing %s at step %d", self._manager.directory, step)
+    )["state"]
+    logging.info("continuing %s at step %d", manager.directory, step)
     return state, {int(k): v for k, v in found["dev_loss"]}
 
-  def _check(self, found):
+  def _check(self, found, folder):
     changed = [k for k, v in self._run.items() if found.get(k) != v]
     if changed:
       k = changed[0]
       raise ValueError(
-        f"{self._manager.directory} holds a run with {k}={found.get(k)!r}, this one "
+        f"{folder} holds a run with {k}={found.get(k)!r}, this one "
         f"has {k}={self._run[k]!r}: set it back, or use another folder"
       )
 
