@@ -1,15 +1,22 @@
 """Package, dependencies and extras of jswarm."""
 
 import pathlib
+import re
 
 from setuptools import find_packages, setup
 
+HERE = pathlib.Path(__file__).parent
+# Read, not imported: the package's libraries are not there yet.
+(VERSION,) = re.findall(
+  r'^__version__ = "(.+)"$', (HERE / "jswarm" / "__init__.py").read_text("utf-8"), re.M
+)
+
 setup(
   name="jswarm",
-  version="0.1.0",
+  version=VERSION,
   description="Heterogeneous Swarms in JAX: searches the best multi-LLM system of a"
   " pool of experts with particle swarm optimization.",
-  long_description=pathlib.Path(__file__).with_name("README.md").read_text("utf-8"),
+  long_description=(HERE / "README.md").read_text("utf-8"),
   long_description_content_type="text/markdown",
   license="Apache-2.0",
   python_requires=">=3.11",
@@ -30,7 +37,7 @@ setup(
     "tokenizers>=0.21",
     "jinja2>=3.1",  # chat templates
     "gguf>=0.17",  # GGUF reader and dequantisation
-    "huggingface-hub>=0.30",
+    "huggingface-hub>=1,<3",
     "tqdm>=4.66",
     "tensorboardX>=2.6",
   ],
@@ -38,6 +45,15 @@ setup(
     "cuda12": ["jax[cuda12]>=0.10.2"],
     "tpu": ["jax[tpu]>=0.10.2"],
     "benchmark": ["evosax>=0.3", "torch", "peft"],  # peers, each optional
-    "test": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6.100", "networkx>=3"],
+    "test": [
+      "pytest>=8",
+      "pytest-xdist>=3",
+      "hypothesis>=6.100",
+      "networkx>=3",
+      "scipy>=1.15",  # checks the bootstrap
+      # A minor version of these formats or finds what the one before did not.
+      "ruff>=0.17,<0.18",
+      "pyrefly>=1.5,<1.6",
+    ],
   },
 )
