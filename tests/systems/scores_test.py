@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from jswarm.systems import scores
 
@@ -34,6 +35,24 @@ def test_the_bootstrap_interval_has_its_coverage():
     out = scores.paired_bootstrap(d, np.zeros(80), draws=1000, seed=seed)
     hits += out["low"] <= 0.1 <= out["high"]
   assert 88 <= hits <= 100
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_bootstrap_is_that_of_scipy(seed):
+  rng = np.random.default_rng(seed)
+  a, b = rng.random(70), rng.integers(0, 2, 70)
+  ours = scores.paired_bootstrap(a, b, draws=2000, seed=seed)
+  theirs = stats.bootstrap(
+    (a - b,),
+    np.mean,
+    n_resamples=2000,
+    method="percentile",
+    rng=np.random.default_rng(seed),
+  )
+  assert ours["p"] == np.mean(theirs.bootstrap_distribution <= 0)
+  interval = [ours["low"], ours["high"]]
+  # To the last bits, where scipy's 2.5 % is not quite 0.025.
+  np.testing.assert_allclose(interval, theirs.confidence_interval, rtol=1e-12)
 
 
 def test_the_bootstrap_refuses_scores_without_a_common_example():
