@@ -77,8 +77,10 @@ def tokenize(
   middle it would teach to stop early.
 
   Raises:
-    ValueError: no record is short enough.
+    ValueError: there is no record, or none is short enough.
   """
+  if not records:
+    raise ValueError("there are no records to train on: give one at least")
   prompts = tokenizer_lib.encode(tokenizer, [r["prompt"] for r in records], chat)
   completions = tokenizer([r["completion"] for r in records], add_special_tokens=False)[
     "input_ids"

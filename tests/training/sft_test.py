@@ -101,6 +101,11 @@ def test_too_long_records_are_left_out_and_none_left_is_an_error(rows):
     tokenize(records, 5)
 
 
+def test_no_records_to_train_on_are_refused():
+  with pytest.raises(ValueError, match="no records to train on"):
+    tokenize([])
+
+
 def test_an_epoch_has_every_row_once_in_batches_of_like_length():
   lengths = np.random.default_rng(0).integers(5, 60, 203)
   plan = data.plan_epoch(lengths, 8, 16, np.random.default_rng(1))
