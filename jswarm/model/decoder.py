@@ -54,11 +54,13 @@ class _ApplyFn(Protocol):
 
 
 class Decoder(NamedTuple):
-  """A model as two pure functions; see `make_decoder`."""
+  """A model as pure functions; see `make_decoder`."""
 
   config: DecoderConfig
   init: Any  # init(key) -> params
   apply: _ApplyFn
+  hidden: _ApplyFn  # the same up to the head: float32 states instead of logits
+  head: Any  # head(params, states [..., D]) -> float32 logits [..., V]
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
@@ -176,14 +178,17 @@ def _share(matrix, index, count, axis):
   return jax.lax.dynamic_slice_in_dim(matrix, index * size, size, axis)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _finish(config, final, mesh_axis, params, x, at):
-  """x[B, T, D] -> float32 logits [B, T, V], or just those at `at`."""
+def _normed(final, scale, x, at):
+  """The states x[B, T, D] after the final norm, all or just those at `at`."""
   if at is not None:
     index = at[:, None] if at.ndim == 1 else at
     x = jnp.take_along_axis(x, index[:, :, None], axis=1)
     x = x[:, 0] if at.ndim == 1 else x
-  x = final.apply({"params": params["final_norm"]}, x)
+  return final.apply({"params": scale}, x)
+
+
+def _logits(config, mesh_axis, params, x):
+  """States [..., D], in the dtype of the params, -> float32 logits [..., V]."""
   matrix, axis = params["embed" if config.tied else "head"], 0 if config.tied else 1
   count = jax.lax.axis_size(mesh_axis) if mesh_axis else 1
   split = count > 1 and config.vocab % count == 0
@@ -193,6 +198,23 @@ def _finish(config, final, mesh_axis, params, x, at):
   if split:
     y = jax.lax.all_gather(y, mesh_axis, axis=y.ndim - 1, tiled=True)
   return softcap(y, config.final_softcap)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _finish(config, final, mesh_axis, params, x, at):
+  """x[B, T, D] -> float32 logits [B, T, V], or just those at `at`."""
+  return _logits(config, mesh_axis, params, _normed(final, params["final_norm"], x, at))
+
+
+@partial(jax.jit, static_argnums=0)
+def _finish_hidden(final, scale, x, at):
+  """x[B, T, D] -> float32 states after the final norm, or just those at `at`."""
+  return _normed(final, scale, x, at).astype(jnp.float32)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _finish_head(config, mesh_axis, params, x):
+  return _logits(config, mesh_axis, params, x.astype(params["embed"].dtype))
 
 
 @lru_cache(maxsize=64)  # one config, one pair of functions: jit caches hit
@@ -219,6 +241,10 @@ def make_decoder(
   Returns (float32 logits [B, T, V], [B, V] or [B, R, V], cache). Activations have the
   dtype of the params; norms, softmax and logits are float32.
 
+  `hidden` takes the same and returns (float32 states after the final norm, with D in
+  the place of V, cache); `head(params, states)` makes logits of them, so that who
+  needs but one number of each V can ask for a few positions at a time.
+
   Called outside of jit with `unstack`ed params, it runs one small program a layer,
   compiled once for all layers: for prompts, of which many shapes occur.
   """
@@ -241,9 +267,7 @@ def make_decoder(
       params["head"] = normal(keys[2], (config.width, config.vocab), dtype)
     return params
 
-  def apply(
-    params, tokens, positions, cache=None, adapters=None, mix=None, at=None, where=None
-  ):
+  def run(params, tokens, positions, cache, adapters, mix, where):
     x = _embed(config, params["embed"], tokens)
     step, cache = _begin(config, positions, cache)
     packed = adapters or None
@@ -257,7 +281,26 @@ def make_decoder(
     x, store = _run_layers(block, params, x, step, packed, store)
     if cache is not None:
       cache = cache.replace(k=store[0], v=store[1])
-    kept = {k: v for k, v in params.items() if k != "layers"}
-    return _finish(config, final, axis, kept, x, at), cache
+    return x, cache
 
-  return Decoder(config, init, apply)
+  def apply(
+    params, tokens, positions, cache=None, adapters=None, mix=None, at=None, where=None
+  ):
+    x, cache = run(params, tokens, positions, cache, adapters, mix, where)
+    return _finish(config, final, axis, _kept(params), x, at), cache
+
+  def hidden(
+    params, tokens, positions, cache=None, adapters=None, mix=None, at=None, where=None
+  ):
+    x, cache = run(params, tokens, positions, cache, adapters, mix, where)
+    return _finish_hidden(final, params["final_norm"], x, at), cache
+
+  def head(params, states):
+    return _finish_head(config, axis, _kept(params), states)
+
+  return Decoder(config, init, apply, hidden, head)
+
+
+def _kept(params):
+  """What stands outside of the layers."""
+  return {name: part for name, part in params.items() if name != "layers"}
