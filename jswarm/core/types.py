@@ -6,6 +6,7 @@ Axis letters, used in every comment, docstring and einsum of the package:
   B rows of a batch      T prompt tokens        M new tokens   S cache slots
   L layers   D width     H heads        K key/value heads      h head size
   F mlp width            r LoRA rank    V vocabulary           X examples
+  R requests, or positions of a row that are asked for
 
 The search wing (graphs, messages, tasks, utility, contribution, pso, search)
 decides what to ask; the model wing (decoder, generate, hf, experts, engine)
@@ -15,6 +16,8 @@ endpoint, or a dictionary in a test, is an equally good model wing.
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 PyTree = Any
 
@@ -37,6 +40,49 @@ class Reply(NamedTuple):
 
 
 AskFn = Callable[[Sequence[Request]], list[Reply]]
+
+
+class Candidates(NamedTuple):
+  """One prompt for one expert, and completions whose likelihood is asked."""
+
+  expert: int  # index into `Experts.names`
+  prompt: str
+  completions: tuple[str, ...]
+  chat: bool = False  # completions follow the prompt in the chat template
+
+
+# For each request and each of its completions: float32 [tokens of the completion],
+# natural logarithms, so that their sum is that of the completion given its prompt.
+ScoreFn = Callable[[Sequence[Candidates]], list[list[np.ndarray]]]
+HiddenFn = Callable[[Sequence[Request]], np.ndarray]
+
+
+class Logits(NamedTuple):
+  """Next-token logits of many rows at once, each with a cache of its own.
+
+  A row is a request: one prompt for each of several experts, or several prompts. Rows
+  may be of different bases, so logits are a list of R arrays, float32 [V] of the row's
+  own vocabulary; those of one vocabulary can be stacked to [R, V].
+
+  Attributes:
+    prefill: `prefill(requests)` gives (logits, state) after the prompts. A state goes
+      on with the weights that were installed then.
+    step: `step(state, tokens)` feeds each row a token of its own vocabulary and gives
+      (logits, state). A row whose token is -1 waits: its logits stay what they were,
+      so that rows may need different numbers of tokens for one piece of text. A state
+      can be stepped once (its memory is used again), and as often in all as the
+      largest `limit` of the requests says.
+    tokens: `tokens(expert)` is its vocabulary, each token as the tokenizer writes it,
+      with its id.
+    decode: `decode(expert, tokens)` is their text, special tokens dropped.
+    stops: for each expert the ids that end a reply.
+  """
+
+  prefill: Callable[[Sequence[Request]], tuple[list[np.ndarray], Any]]
+  step: Callable[[Any, Sequence[int]], tuple[list[np.ndarray], Any]]
+  tokens: Callable[[int], dict[str, int]]
+  decode: Callable[[int, Sequence[int]], str]
+  stops: tuple[tuple[int, ...], ...]
 
 
 class Experts(NamedTuple):
@@ -62,6 +108,17 @@ class Experts(NamedTuple):
       stops. Replies of another base are then never taken for its own. May be empty.
     holders: for each expert the processes (of several) that hold its weights and can
       ask and save it; () if all do. May be empty.
+    score: `score(candidates)` are the log-likelihoods of completions, token by token,
+      in the order of the requests. Where prompt and completion meet, both are encoded
+      as one text, which is split after as many tokens as the prompt alone has.
+    logits: what a decode that fuses experts asks, see `Logits`.
+    hidden: `hidden(requests)` is float32 [R, D], the mean over a prompt's tokens of the
+      last hidden state, after the final norm; all requests need experts of one D.
+      `limit` does not matter.
+
+  `score`, `logits` and `hidden` answer with the installed weights, as `ask` does. None:
+  this pool cannot, and a method that needs it is not applicable. Of several processes
+  each answers for itself, with the experts that it holds.
   """
 
   names: tuple[str, ...]
@@ -75,3 +132,6 @@ class Experts(NamedTuple):
   save: Callable[..., dict[str, Any]]
   fixed: tuple[str, ...] = ()
   holders: tuple[tuple[int, ...], ...] = ()
+  score: ScoreFn | None = None
+  logits: Logits | None = None
+  hidden: HiddenFn | None = None

@@ -2,10 +2,13 @@
 
   engine -> group -> resident -> adapter_forms      text and weights
                   -> batcher -> schedule, packing -> programs
+         -> rectangles -> readings, logits            what is no reply
   reply_store: replies on disk; counters: what was done; settings: how
 
-Public: engine.make_experts, settings.Settings, counters.Statistics.
+Public: engine.make_experts, settings.Settings, counters.Statistics,
+readings.score, readings.hidden, logits.make_logits.
 
 Tested elsewhere: settings in wiring/config. group, resident, schedule, packing,
 counters, adapter_forms in engine/batcher. programs in engine/compile.
+rectangles in engine/readings.
 """

@@ -7,10 +7,13 @@ over devices. This file is text and weights: requests -> tokens -> replies.
 
 from collections.abc import Sequence
 import dataclasses
+import functools
 
 from jswarm.core.types import Experts, Reply, Request
+from jswarm.engine import logits, readings
 from jswarm.engine.counters import Statistics
 from jswarm.engine.group import Served
+from jswarm.engine.rectangles import Source
 from jswarm.engine.settings import Settings
 from jswarm.formats import tokenizer
 from jswarm.pool import load
@@ -35,6 +38,7 @@ def make_experts(pool: load.Pool, settings: Settings) -> Experts:
   served = [Served(group, settings, _statistics) for group in pool.groups]
   by_expert = {expert: s for s in served for expert in s.group.members}
   mixable = [s for s in served if len(s.group.members) > 1]
+  sources = [Source(s.group, s.particles, settings) for s in served]
 
   def install(weights):
     for s, particles in zip(mixable, weights, strict=True):
@@ -69,4 +73,7 @@ def make_experts(pool: load.Pool, settings: Settings) -> Experts:
     save=save,
     fixed=tuple(by_expert[e].particles.fixed for e in range(len(pool.names))),
     holders=tuple(by_expert[e].holders(e) for e in range(len(pool.names))),
+    score=functools.partial(readings.score, sources),
+    logits=logits.make_logits(sources),
+    hidden=functools.partial(readings.hidden, sources),
   )

@@ -96,7 +96,9 @@ def fingerprint(tokenizer) -> str:
   return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def encode(tokenizer, prompts: Sequence[str], chat: bool = False) -> list[list[int]]:
+def encode(
+  tokenizer, prompts: Sequence[str], chat: bool = False, replies: Sequence[str] = ()
+) -> list[list[int]]:
   """Token ids of every prompt, with the special tokens that the model expects.
 
   Args:
@@ -105,13 +107,17 @@ def encode(tokenizer, prompts: Sequence[str], chat: bool = False) -> list[list[i
     chat: wrap in the chat template, ending where the reply starts. The template writes
       its own BOS, so none is added. Without a template the prompt stays as it is and a
       warning is logged once.
+    replies: if any, what is written behind each prompt and its template, encoded with
+      it as one text.
   """
   if not prompts:
     return []
   chat = chat and _has_template(tokenizer)
-  if isinstance(tokenizer, ByteTokenizer):
-    return [tokenizer.encode(prompt) for prompt in prompts]
   texts = [_turn(tokenizer, p) for p in prompts] if chat else list(prompts)
+  if replies:
+    texts = [text + reply for text, reply in zip(texts, replies, strict=True)]
+  if isinstance(tokenizer, ByteTokenizer):
+    return [tokenizer.encode(text) for text in texts]
   return _ids(tokenizer, texts, special=not chat)
 
 
