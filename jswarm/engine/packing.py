@@ -31,7 +31,18 @@ class Pack(NamedTuple):
   """Prompts end to end in R rows (`rows_of`); unused ones have the length 0.
 
   With a prefix of P tokens, it lies once before the prompts of each expert, and of the
-  prompts only what follows it.
+  prompts only what follows it. Three prompts a, b of expert 0 and c of expert 1, drawn
+  with P = 2, blocks of 4 tokens and R = 4:
+
+      tokens     p p a a | a b b - | q q c c | - - - -     q: what expert 1 makes of p
+      positions  0 1 2 3 | 4 2 3 . | 0 1 2 3 | . . . .
+      owners     0       | 0       | 1       | 1           an expert begins a block
+      roots      0       | 0       | 8       | 8
+
+      row        a  b  c  -
+      begin      2  5 10  0
+      length     5  4  4  0
+      root       0  0  8  0
   """
 
   tokens: np.ndarray  # int32 [T]
@@ -84,34 +95,50 @@ def divide(prompts: Sequence[Prompt], most: int, prefix: int = 0) -> list[list[i
   Prompts of like length stay together, since attention reaches as far back as the
   longest of a pack needs, and among them experts, since each begins a block of its own;
   gaps are filled by the first prompt that fits. A prompt longer than `most` has a pack
-  of its own.
+  of its own. Drawn with a block of 4, `most` 24, no prefix, and d of shorter kind:
+
+      in order   aaaaaaaaaa (expert 0)  bbbbbb (0)  cccccc (1)  ddd (0)
+      a          needs 10 + 3, the most that its expert's last block leaves empty
+      b          needs 6, its expert is there: 19
+      c          needs 6 + 3: does not fit
+      d          needs 3: 22, the gap's
+
+      [a b d]    aaaa | aaaa | aabb | bbbb | ddd-
+      [c]        cccc | cc--
   """
-  order = sorted(
-    range(len(prompts)),
-    key=lambda i: (
-      -size_of(len(prompts[i].tokens), SPAN_BLOCK),
-      prompts[i].owner,
-      -len(prompts[i].tokens),
-      i,
-    ),
-  )
+  left = sorted(range(len(prompts)), key=lambda i: (*_kinship(prompts[i]), i))
   packs = []
-  while order:
-    chosen, used, owners = [], 0, set()
-    for i in order:
-      need = len(prompts[i].tokens) - prefix
-      need += 0 if prompts[i].owner in owners else TOKEN_BLOCK - 1 + prefix
-      if chosen and used + need > most:
-        continue
-      chosen.append(i)
-      owners.add(prompts[i].owner)
-      used += need
-      if len(chosen) >= most // ROW:
-        break
+  while left:
+    chosen = _first_that_fit(prompts, left, most, prefix)
     packs.append(chosen)
     taken = set(chosen)
-    order = [i for i in order if i not in taken]
+    left = [i for i in left if i not in taken]
   return packs
+
+
+def _kinship(prompt: Prompt) -> tuple[int, int, int]:
+  """Sorts prompts by like length, the longest first, among them by expert."""
+  length = len(prompt.tokens)
+  return -size_of(length, SPAN_BLOCK), prompt.owner, -length
+
+
+def _first_that_fit(
+  prompts: Sequence[Prompt], order: Sequence[int], most: int, prefix: int
+) -> list[int]:
+  """Of `order`, what goes into one pack; its first in any case."""
+  chosen, used, owners = [], 0, set()
+  for i in order:
+    need = len(prompts[i].tokens) - prefix
+    if prompts[i].owner not in owners:  # its prefix, and what a last block leaves empty
+      need += TOKEN_BLOCK - 1 + prefix
+    if chosen and used + need > most:
+      continue
+    chosen.append(i)
+    owners.add(prompts[i].owner)
+    used += need
+    if len(chosen) >= most // ROW:
+      break
+  return chosen
 
 
 def lay(

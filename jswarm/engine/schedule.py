@@ -147,24 +147,41 @@ def deal(prompts, count, owners=()):
   return dealt
 
 
-def fewest(desks, lanes, next_size, ended):
+def fewest(desks: Sequence[Desk], lanes: int, next_size: int, ended: bool) -> list[int]:
   """Decode until fewer lanes than this are active, desk by desk.
 
   Desks wait for each other: where one comes back early, none runs to its last token.
 
   Args:
-    next_size: fewer lanes that may do, 0: none. ended: no more prompts will come.
+    lanes: of each desk. next_size: fewer lanes that may do, 0: none.
+    ended: no more prompts will come.
+
+  Returns:
+    For each desk at least 1, which is: until all of its replies have ended.
   """
   each = [_fewest(desk, lanes, next_size, ended) for desk in desks]
   if max(each) <= 1:
     return each
-  return [n if n > 1 else max(1, len(desk.held)) for n, desk in zip(each, desks)]
+  # Those that could run to their end come back with the others, a reply later at most.
+  return [n if n > 1 else _next_reply(desk) for n, desk in zip(each, desks)]
 
 
-def _fewest(desk, lanes, next_size, ended):
-  if desk.left or not ended:  # one reply ends, or nothing would ever be refilled
+def _fewest(desk: Desk, lanes: int, next_size: int, ended: bool) -> int:
+  """`fewest` of one desk that waits for no other."""
+  # 1. Prompts wait, or may come: until a quarter of the lanes is free for them. Where
+  #    fewer than that are held, until one reply ends, or they would never be refilled.
+  if desk.left or not ended:
     return min(len(desk.held), lanes - lanes // REFILL + 1)
+  # 2. The last replies, too many for fewer lanes: until they are that many.
   if len(desk.held) > next_size > 0:
     return next_size + 1
-  # So few as fit, but in too many blocks: after the next reply perhaps not.
-  return max(1, len(desk.held)) if next_size and not desk.fits(next_size) else 1
+  # 3. So few as fit, but in too many blocks: after the next reply perhaps not.
+  if next_size and not desk.fits(next_size):
+    return _next_reply(desk)
+  # 4. Nothing to wait for: to the last token.
+  return 1
+
+
+def _next_reply(desk: Desk) -> int:
+  """`fewest` that stops when the next reply ends."""
+  return max(1, len(desk.held))

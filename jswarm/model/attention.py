@@ -45,45 +45,77 @@ class Spans:
 def spans(positions, reach: int, roots=None, prefix: int = 0) -> Spans:
   """The `Spans` of positions[T], the longest of whose sequences has `reach` tokens.
 
-  Tokens of a sequence lie side by side at positions 0, 1, 2 ...; padding is -1. Or they
-  begin at position P = `prefix`, and the tokens before are those of another sequence,
-  which lies once in the pack for all that share them: the blocks of TOKEN_BLOCK tokens
-  tell by `roots` [T / TOKEN_BLOCK] where theirs begins. A sequence that lies directly
-  behind its prefix is one with it.
+  Tokens of a sequence lie side by side at positions 0, 1, 2 ...; padding is -1. Three
+  prompts a, b, c in a pack, drawn with blocks of 4 tokens and a reach of 4:
+
+      pack       a a a a | a b b c | c c - -
+      positions  0 1 2 3 | 4 0 1 0 | 1 2 . .
+      starts     0 0 0 0 | 0 5 5 7 | 7 7 . .   the same for tokens of one sequence
+
+      the second block reads the 4 keys before it and its own, and of them sees
+                 a a a a   a b b c
+            a    x x x x   x . . .
+            b    . . . .   . x x .             which of them come later, positions tell
+            b    . . . .   . x x .
+            c    . . . .   . . . x
+
+  Or sequences begin at position P = `prefix`, and the tokens before are those of
+  another one, which lies once in the pack for all that share them: the blocks of
+  TOKEN_BLOCK tokens tell by `roots` [T / TOKEN_BLOCK] where theirs begins. A sequence
+  that lies directly behind its prefix is one with it (here a; P = 2):
+
+      pack       p p a a | b b c -     every block reads p p too, before its near keys;
+      positions  0 1 2 3 | 2 3 2 .     a sees them where they lie, b and c see these
+      starts     0 0 0 0 | 2 2 4 .
   """
   index = jnp.arange(positions.shape[0], dtype=jnp.int32)
   starts = index - positions
   size = TOKEN_BLOCK if prefix or jax.default_backend() == "cpu" else SPAN_BLOCK
   blocks = index.reshape(-1, size)
-  before = jnp.arange(-reach, 0, dtype=jnp.int32)[None] + blocks[:, :1]
-  keys = jnp.concatenate([before, blocks], axis=1)
-  k_positions = jnp.where(keys >= 0, positions[jnp.maximum(keys, 0)], -1)
-  keys = jnp.maximum(keys, 0)
-  q_starts = starts[blocks][:, :, None]
-  seen = q_starts == starts[keys][:, None]
+
+  # 1. The keys near a block: `reach` before it and its own, if of one sequence.
+  keys, k_positions, seen = _near_keys(positions, starts, blocks, reach)
+  begins = starts
+  # 2. Before them the prefix, for those that do not lie directly behind it.
   if prefix:
-    shared = roots[:, None] + jnp.arange(prefix, dtype=jnp.int32)[None]
-    others = jnp.broadcast_to(q_starts != roots[:, None, None], (*blocks.shape, prefix))
+    shared, shared_seen = _prefix_keys(starts, blocks, roots, prefix)
     keys = jnp.concatenate([shared, keys], axis=1)
     k_positions = jnp.concatenate([positions[shared], k_positions], axis=1)
-    seen = jnp.concatenate([others, seen], axis=2)
+    seen = jnp.concatenate([shared_seen, seen], axis=2)
+    behind = jnp.repeat(roots, TOKEN_BLOCK) == starts
+    begins = starts + jnp.where(behind, 0, prefix)
+  # 3. How far back its queries see, as one of a few lengths.
   reaches = tuple(r for r in _REACHES if r < reach) + (reach,)
-  # What follows a prefix begins P tokens behind its start.
-  begins = (
-    starts + jnp.where(jnp.repeat(roots, TOKEN_BLOCK) == starts, 0, prefix)
-    if (prefix)
-    else starts
-  )
-  back = blocks[:, 0] - jnp.min(jnp.minimum(begins[blocks], blocks[:, :1]), axis=1)
-  back = (
-    jnp.max(back.reshape(-1, _GROUP), axis=1) if len(blocks) % _GROUP == 0 else back
-  )
-  far = jnp.sum(
-    back[:, None] > jnp.array(reaches[:-1] or (0,), jnp.int32)[None], axis=1
-  )
-  return Spans(
-    keys, positions[blocks], k_positions, seen, far.astype(jnp.int32), prefix, reaches
-  )
+  far = _farthest(begins, blocks, reaches)
+  return Spans(keys, positions[blocks], k_positions, seen, far, prefix, reaches)
+
+
+def _near_keys(positions, starts, blocks, reach):
+  """Of blocks [n, q]: keys and k_positions int32 [n, s], seen bool [n, q, s]."""
+  before = jnp.arange(-reach, 0, dtype=jnp.int32)[None] + blocks[:, :1]
+  keys = jnp.concatenate([before, blocks], axis=1)
+  there = jnp.maximum(keys, 0)  # the first blocks reach beyond the pack's beginning
+  k_positions = jnp.where(keys >= 0, positions[there], -1)
+  seen = starts[blocks][:, :, None] == starts[there][:, None]
+  return there, k_positions, seen
+
+
+def _prefix_keys(starts, blocks, roots, prefix):
+  """Of blocks [n, q]: keys of the prefix int32 [n, P], seen bool [n, q, P]."""
+  shared = roots[:, None] + jnp.arange(prefix, dtype=jnp.int32)[None]
+  apart = starts[blocks][:, :, None] != roots[:, None, None]
+  return shared, jnp.broadcast_to(apart, (*blocks.shape, prefix))
+
+
+def _farthest(begins, blocks, reaches):
+  """int32 [n / 4]: which of `reaches` holds what any query of four blocks looks back
+  to, from its block's first token. [n] where four do not divide n."""
+  first = blocks[:, 0]
+  back = first - jnp.min(jnp.minimum(begins[blocks], first[:, None]), axis=1)
+  if len(blocks) % _GROUP == 0:
+    back = jnp.max(back.reshape(-1, _GROUP), axis=1)
+  shorter = jnp.array(reaches[:-1] or (0,), jnp.int32)
+  return jnp.sum(back[:, None] > shorter[None], axis=1).astype(jnp.int32)
 
 
 def softcap(x, cap):
