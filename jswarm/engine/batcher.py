@@ -145,7 +145,7 @@ class Server:
     make = lambda: lanes_lib.empty(
       self._whole, count, slots, ring, params["embed"].dtype, is_unstacked(params)
     )
-    if self._desks.single:
+    if self._desks.single and not self._desks.one_by_one:
       return make()
     blank = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(make))
     blank = blank.replace(
@@ -219,6 +219,8 @@ class Server:
     few = count <= _FEW and not any(desk.left for desk in desks)
     kind = "leap" if self._leaps and few else "decode"
     self._statistics.programs.add((kind, *_shape(desks, lanes)))
+    deep = self._desks.one_by_one and self._whole.layers > programs.SHALLOW
+    kind = "steps" if deep and kind == "decode" else kind
     call = self._program(kind, weights, lanes)
     before = self._desks.fetch(lanes.steps)
     lanes = call(
@@ -306,7 +308,7 @@ class Server:
       run,
       3,
       donate=(3,),
-      compiled=not (eager and kind == "prefill"),
+      compiled=not (eager and kind in ("prefill", "steps")),
       specs=inside,
       out=specs,
       own=bool(weights.desks),

@@ -1,7 +1,7 @@
 """What runs on a desk, as pure functions of arrays: prefill, decode, leap, take, grow.
 
 `serve` spreads them over the desks; on one CPU device a prefill runs outside of jit, as
-a few small programs.
+a few small programs, and of a deep base each decode step too.
 """
 
 import functools
@@ -12,8 +12,11 @@ import jax.numpy as jnp
 from jswarm.model import lanes as lanes_lib
 from jswarm.model import lora, speculate
 from jswarm.model.attention import spans
-from jswarm.model.decoder import Decoder, empty_cache, is_unstacked
+from jswarm.model.decoder import Decoder, empty_cache, is_unstacked, without_layers
 from jswarm.model.sampling import Sampling
+
+SHALLOW = 8  # layers that one program holds on a CPU; it takes 0.3 s each to compile
+_GROUP = 5  # layers of a deeper base in one program, at most
 
 
 @functools.lru_cache(maxsize=256)  # the same function in every engine: one compilation
@@ -35,6 +38,11 @@ def function(kind, decoder, sampling, *facts):
       sampling=sampling,
       reach=facts[0],
       prefix=facts[1],
+    )
+
+  if kind == "steps":
+    return lambda params, adapters, stops, lanes, owners, fewest: _steps(
+      decoder, params, adapters, owners, lanes, stops, fewest, sampling
     )
 
   def run(params, adapters, stops, lanes, owners, fewest):
@@ -70,27 +78,53 @@ def prefill(
     prefix: static, P first tokens that prompts of an expert share in the pack.
   """
   adapters, mix = _owned(adapters, owners)
-  tokens, positions = row["tokens"], row["positions"]
-  cache = empty_cache(
-    decoder.config, 1, len(tokens), params["embed"].dtype, is_unstacked(params)
-  )
   slots = lanes.cache.positions.shape[1] - lanes.said.shape[1]
+  outside, layers = without_layers(params), params["layers"]
+  light = None if adapters is None else adapters.replace(layers=None)
+  x, step, cache, at, index = _enter(
+    decoder,
+    is_unstacked(params),
+    slots,
+    reach,
+    prefix,
+    outside["embed"],
+    light,
+    mix,
+    row,
+  )
+  x, (k, v) = decoder.run(layers, x, step, adapters, (cache.k, cache.v))
+  cache = cache.replace(k=k, v=v)
+  leave = _leave if decoder.config.layers > SHALLOW else _leave_at_once
+  return leave(decoder, sampling, outside, x, at, lanes, cache, row, index, stops)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def _enter(decoder, unstacked, slots, reach, prefix, embed, adapters, mix, row):
+  """Of a pack, all that comes before the layers: (x, step, cache, last token of each
+  prompt [1, R], places of all of their tokens [R, slots])."""
+  tokens, config = row["tokens"], decoder.config
+  cache = empty_cache(config, 1, len(tokens), embed.dtype, unstacked)
   at, where, index = _places(row, slots, reach, prefix)
-  logits, cache = decoder.apply(
-    params,
+  x, step, cache = decoder.enter(
+    embed,
     tokens[None],
-    positions[None],
+    row["positions"][None],
     cache,
     adapters,
     None if mix is None else mix[None],
-    at,
     where,
   )
+  return x, step, cache, at, index
+
+
+def _leave(decoder, sampling, outside, x, at, lanes, cache, row, index, stops):
+  """All that comes behind the layers: first tokens, and the prompts in their lanes."""
+  logits = decoder.leave(outside, x, at)
   return lanes_lib.admit(
     lanes,
     cache,
-    tokens,
-    logits[0],
+    row["tokens"],
+    logits,
     row["lane"],
     index,
     row["length"],
@@ -101,7 +135,31 @@ def prefill(
   )
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+# Of a deep base, putting each layer in its lanes by one small program compiles sooner.
+_leave_at_once = jax.jit(_leave, static_argnums=(0, 1), donate_argnums=5)
+
+
+def group_of(layers: int) -> int:
+  """How many layers of a deep base are one program of a decode step; they divide it."""
+  return max(n for n in range(1, _GROUP + 1) if layers % n == 0)
+
+
+def _steps(decoder, params, adapters, owners, lanes, stops, fewest, sampling):
+  """`decode` of a deep base, as a Python loop."""
+  adapters, mix = _owned(adapters, owners, loop=True)
+  return lanes_lib.decode_in_groups(
+    decoder,
+    params,
+    adapters,
+    mix,
+    lanes,
+    stops,
+    fewest,
+    sampling=sampling,
+    together=group_of(decoder.config.layers),
+  )
+
+
 def _places(row, slots, reach, prefix):
   """Of a pack: (last token of each prompt [1, R], `Spans`, all tokens [R, slots])."""
   last = jnp.maximum(row["begin"] + row["length"] - prefix - 1, 0)[None]

@@ -61,6 +61,12 @@ class Decoder(NamedTuple):
   apply: _ApplyFn
   hidden: _ApplyFn  # the same up to the head: float32 states instead of logits
   head: Any  # head(params, states [..., D]) -> float32 logits [..., V]
+  # `apply` in three, for callers that make a program of each:
+  enter: (
+    Any  # (embed, tokens, positions, cache, adapters, mix, where) -> (x, step, cache)
+  )
+  run: Any  # (layers, x, step, adapters, store, together=0) -> (x, store)
+  leave: Any  # (params without layers, x, at) -> logits
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
@@ -131,6 +137,15 @@ def _layer(block, weights, x, step, lora, facts, store):
   return block.apply({"params": weights}, x, step, lora, facts, store)
 
 
+@partial(jax.jit, static_argnums=0, donate_argnums=6)
+def _some_layers(block, weights, x, step, lora, facts, stores):
+  """Several layers in one program, each with its own cache, which is given away."""
+  for i, store in enumerate(stores):
+    each = (weights[i], x, step, lora[i], facts[i], store)
+    x, stores[i] = _layer(block, *each)
+  return x, stores
+
+
 def _scan_layers(block, layers, x, step, lora, store):
   """Stacked layers; the whole cache is carried, so that writes are in place."""
 
@@ -139,6 +154,18 @@ def _scan_layers(block, layers, x, step, lora, store):
     return block.apply({"params": weights}, carry[0], step, lora, facts, carry[1]), None
 
   return jax.lax.scan(one, (x, store), (layers, lora, layer_facts(block.config)))[0]
+
+
+def _loop_in_groups(block, layers, x, step, lora, store, together):
+  """As `_loop_layers`, outside of jit: `together` layers a program, stores donated."""
+  facts = list(zip(*layer_facts(block.config)))
+  stores = list(zip(*store))
+  for first in range(0, len(layers), together):
+    part = slice(first, first + together)
+    x, stores[part] = _some_layers(
+      block, layers[part], x, step, lora[part], facts[part], stores[part]
+    )
+  return x, tuple(map(list, zip(*stores)))
 
 
 def _loop_layers(block, layers, x, step, lora, store):
@@ -155,11 +182,13 @@ def _loop_layers(block, layers, x, step, lora, store):
   return x, (tuple(map(list, zip(*own))) if split else store)
 
 
-def _run_layers(block, params, x, step, packed, store):
-  layers, lora = params["layers"], packed.layers if packed else {}
-  if is_unstacked(params):
+def _run_layers(block, layers, x, step, packed, store, together=0):
+  lora = packed.layers if packed else {}
+  if isinstance(layers, list):
     if not isinstance(lora, list):
       lora = by_layer(lora, len(layers)) if lora else [{}] * len(layers)
+    if together:
+      return _loop_in_groups(block, layers, x, step, lora, store, together)
     return _loop_layers(block, layers, x, step, lora, store)
   if isinstance(lora, list) or (store is not None and isinstance(store[0], list)):
     raise ValueError("the cache or the adapters are unstacked but params are stacked")
@@ -267,40 +296,49 @@ def make_decoder(
       params["head"] = normal(keys[2], (config.width, config.vocab), dtype)
     return params
 
-  def run(params, tokens, positions, cache, adapters, mix, where):
-    x = _embed(config, params["embed"], tokens)
-    step, cache = _begin(config, positions, cache)
+  def whole(params, tokens, positions, cache, adapters, mix, where):
+    """Up to the last layer: (x, cache)."""
     packed = adapters or None
-    if isinstance(packed, Grouped):
-      step = step._replace(owners=packed.owners)
-    elif packed is not None:
-      packed = packed if isinstance(packed, Packed) else pack(packed, x.dtype)
-      step = step._replace(gain=gain(packed, mix, tokens))
-    step = step._replace(spans=where)
+    if packed is not None and not isinstance(packed, (Packed, Grouped)):
+      packed = pack(packed, params["embed"].dtype)
+    embed = params["embed"]
+    x, step, cache = enter(embed, tokens, positions, cache, packed, mix, where)
     store = None if cache is None else (cache.k, cache.v)
-    x, store = _run_layers(block, params, x, step, packed, store)
+    x, store = run(params["layers"], x, step, packed, store)
     if cache is not None:
       cache = cache.replace(k=store[0], v=store[1])
     return x, cache
 
+  def enter(embed, tokens, positions, cache, packed, mix, where):
+    """Of `packed` all but its layers."""
+    x = _embed(config, embed, tokens)
+    step, cache = _begin(config, positions, cache)
+    if isinstance(packed, Grouped):
+      step = step._replace(owners=packed.owners)
+    elif packed is not None:
+      step = step._replace(gain=gain(packed, mix, tokens))
+    return x, step._replace(spans=where), cache
+
   def apply(
     params, tokens, positions, cache=None, adapters=None, mix=None, at=None, where=None
   ):
-    x, cache = run(params, tokens, positions, cache, adapters, mix, where)
-    return _finish(config, final, axis, _kept(params), x, at), cache
+    x, cache = whole(params, tokens, positions, cache, adapters, mix, where)
+    return leave(without_layers(params), x, at), cache
 
   def hidden(
     params, tokens, positions, cache=None, adapters=None, mix=None, at=None, where=None
   ):
-    x, cache = run(params, tokens, positions, cache, adapters, mix, where)
+    x, cache = whole(params, tokens, positions, cache, adapters, mix, where)
     return _finish_hidden(final, params["final_norm"], x, at), cache
 
   def head(params, states):
-    return _finish_head(config, axis, _kept(params), states)
+    return _finish_head(config, axis, without_layers(params), states)
 
-  return Decoder(config, init, apply, hidden, head)
+  run = partial(_run_layers, block)
+  leave = partial(_finish, config, final, axis)
+  return Decoder(config, init, apply, hidden, head, enter, run, leave)
 
 
-def _kept(params):
-  """What stands outside of the layers."""
-  return {name: part for name, part in params.items() if name != "layers"}
+def without_layers(params):
+  """What stands before and behind the layers."""
+  return {name: leaf for name, leaf in params.items() if name != "layers"}

@@ -15,8 +15,9 @@ import functools
 from flax import struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jswarm.model.decoder import Cache, Decoder, empty_cache
+from jswarm.model.decoder import Cache, Decoder, empty_cache, without_layers
 from jswarm.model.sampling import Sampling, sample
 
 
@@ -81,6 +82,7 @@ def draw(logits, seeds, steps, stops, sampling: Sampling):
 @functools.partial(jax.jit, static_argnames="sampling", donate_argnums=0)
 def _admit(rest, tokens, index, logits, lane, length, limit, seed, stops, *, sampling):
   """Everything of `admit` but keys and values; `rest` is Lanes with an empty cache."""
+  logits = logits.reshape(len(lane), -1)
   prompt_slots = rest.cache.positions.shape[1] - rest.said.shape[1]
   token, kept = draw(logits, seed, jnp.zeros_like(lane), stops, sampling)
   kept &= limit > 0
@@ -137,7 +139,7 @@ def admit(
   Args:
     lanes: as they are; donated.
     pack: keys and values of the prompts, end to end in one row: tokens [T].
-    logits: float32 [R, V] after each prompt.
+    logits: float32 [R, V] or [1, R, V] after each prompt.
     lane: int32 [R], where each goes; B or more: nowhere (fills the batch).
     index: int32 [R, C], where in the pack its tokens lie; length: int32 [R].
     limit: int32 [R], at most M. seed: uint32 [R].
@@ -174,13 +176,21 @@ def advance(
   decoder: Decoder, params, adapters, mix, lanes: Lanes, stops, sampling: Sampling
 ) -> Lanes:
   """One decode step: every lane reads its last token and chooses the next."""
-  ring = lanes.said.shape[1]
-  cache, prompt_slots = lanes.cache, lanes.cache.positions.shape[1] - ring
+  logits, cache = decoder.apply(params, *_newest(lanes), lanes.cache, adapters, mix)
+  return _after(lanes.replace(cache=cache), logits, stops, sampling)
+
+
+def _newest(lanes):
+  """tokens, positions [B, 1] that the next step reads."""
   # Lanes that have ended are computed along; what they write is seen by no one.
-  positions = jnp.where(lanes.active, lanes.position, -1)[:, None]
-  logits, cache = decoder.apply(
-    params, lanes.token[:, None], positions, cache, adapters, mix
-  )
+  positions = jnp.where(lanes.active, lanes.position, -1)
+  return lanes.token[:, None], positions[:, None]
+
+
+def _after(lanes, logits, stops, sampling):
+  """What follows the forward pass of a step: logits [B, 1, V]."""
+  ring, cache = lanes.said.shape[1], lanes.cache
+  prompt_slots = cache.positions.shape[1] - ring
   end = prompt_slots + (cache.end - prompt_slots) % ring
   lanes = lanes.replace(cache=cache.replace(end=end), steps=lanes.steps + 1)
   return choose(lanes, logits[:, 0], stops, sampling)
@@ -206,21 +216,75 @@ def decode(
   return jax.lax.while_loop(going, step, lanes)
 
 
+def decode_in_groups(
+  decoder: Decoder,
+  params,
+  adapters,
+  mix,
+  lanes: Lanes,
+  stops,
+  fewest,
+  *,
+  sampling: Sampling,
+  together: int,
+) -> Lanes:
+  """`decode` outside of jit: a Python loop over programs of `together` layers.
+
+  For a deep base on CPU, where one program of all layers takes longer to compile than
+  a small search takes to decode. Layers and cache are lists; `lanes` are donated.
+  """
+  least, going = max(int(fewest), 1), int(np.sum(lanes.active))
+  outside = without_layers(params)
+  light = None if adapters is None else adapters.replace(layers=None)
+  store = (lanes.cache.k, lanes.cache.v)
+  rest = lanes.replace(cache=lanes.cache.replace(k=None, v=None))
+  while going >= least:
+    x, step, rest = _enter_step(decoder, outside["embed"], light, mix, rest)
+    x, store = decoder.run(params["layers"], x, step, adapters, store, together)
+    rest, count = _leave_step(decoder, sampling, outside, x, rest, stops)
+    going = int(count)
+  return rest.replace(cache=rest.cache.replace(k=store[0], v=store[1]))
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=4)
+def _enter_step(decoder, embed, adapters, mix, rest):
+  x, step, cache = decoder.enter(embed, *_newest(rest), rest.cache, adapters, mix, None)
+  return x, step, rest.replace(cache=cache)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=4)
+def _leave_step(decoder, sampling, outside, x, rest, stops):
+  rest = _after(rest, decoder.leave(outside, x, None), stops, sampling)
+  return rest, jnp.sum(rest.active)
+
+
 def take(lanes: Lanes, index) -> Lanes:
-  """Lanes index[B'] alone, in that order; entries beyond B are empty lanes."""
+  """Lanes index[B'] alone, in that order; entries beyond B are empty lanes.
+
+  Outside of jit, this runs two small programs.
+  """
+  layers = lambda store: jax.tree.map(lambda x: _take_rows(x, index), store)
+  k, v = layers(lanes.cache.k), layers(lanes.cache.v)
+  rest = _take_rest(lanes.replace(cache=lanes.cache.replace(k=None, v=None)), index)
+  return rest.replace(cache=rest.cache.replace(k=k, v=v))
+
+
+@jax.jit
+def _take_rows(store, index):
+  """Rows of store[(L,) B, K, S, h]; any row for an entry beyond B."""
+  return jnp.take(store, index, axis=store.ndim - 4, mode="clip")
+
+
+@jax.jit
+def _take_rest(lanes, index):
+  """`take` of everything but keys and values."""
   size = lanes.token.shape[0]
   there = index < size
   index = jnp.minimum(index, size - 1)
-  axis = lanes.cache.k[0].ndim - 4 if isinstance(lanes.cache.k, list) else 1
-  pick = lambda x, axis=0: jnp.take(x, index, axis=axis)
-  layers = lambda store: jax.tree.map(lambda x: pick(x, axis), store)
-  cache = lanes.cache.replace(
-    k=layers(lanes.cache.k),
-    v=layers(lanes.cache.v),
-    positions=jnp.where(there[:, None], pick(lanes.cache.positions), -1),
-  )
+  pick = lambda x: jnp.take(x, index, axis=0)
+  positions = jnp.where(there[:, None], pick(lanes.cache.positions), -1)
   return Lanes(
-    cache=cache,
+    cache=lanes.cache.replace(positions=positions),
     prompt=pick(lanes.prompt),
     token=pick(lanes.token),
     position=pick(lanes.position),
@@ -234,25 +298,34 @@ def take(lanes: Lanes, index) -> Lanes:
 
 
 def grow(lanes: Lanes, prompt_slots: int) -> Lanes:
-  """The same lanes with room for prompts of `prompt_slots` tokens."""
-  ring = lanes.said.shape[1]
-  old = lanes.cache.positions.shape[1] - ring
+  """The same lanes with room for prompts of `prompt_slots` tokens.
 
-  def wider(x, axis, fill):
-    before, behind = jnp.split(x, [old], axis=axis)
-    shape = list(x.shape)
-    shape[axis] = prompt_slots - old
-    return jnp.concatenate([before, jnp.full(shape, fill, x.dtype), behind], axis)
+  Outside of jit, this runs two small programs.
+  """
+  old = lanes.cache.positions.shape[1] - lanes.said.shape[1]
+  wider = lambda x: _widen(x, old, prompt_slots, x.ndim - 2, 0)
+  k, v = (jax.tree.map(wider, store) for store in (lanes.cache.k, lanes.cache.v))
+  rest = lanes.replace(cache=lanes.cache.replace(k=None, v=None))
+  rest = _grow_rest(rest, old, prompt_slots)
+  return rest.replace(cache=rest.cache.replace(k=k, v=v))
 
-  layers = lambda store: jax.tree.map(lambda x: wider(x, x.ndim - 2, 0), store)
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
+def _widen(x, old, new, axis, fill):
+  """x with new - old entries `fill` behind its first `old` ones along the axis."""
+  before, behind = jnp.split(x, [old], axis=axis)
+  shape = list(x.shape)
+  shape[axis] = new - old
+  return jnp.concatenate([before, jnp.full(shape, fill, x.dtype), behind], axis)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _grow_rest(lanes, old, new):
+  """`grow` of everything but keys and values."""
   cache = lanes.cache
-  wide = jnp.pad(lanes.prompt, ((0, 0), (0, prompt_slots - old)))
   return lanes.replace(
-    prompt=wide,
+    prompt=jnp.pad(lanes.prompt, ((0, 0), (0, new - old))),
     cache=cache.replace(
-      k=layers(cache.k),
-      v=layers(cache.v),
-      positions=wider(cache.positions, 1, -1),
-      end=cache.end + prompt_slots - old,
+      positions=_widen(cache.positions, old, new, 1, -1), end=cache.end + new - old
     ),
   )

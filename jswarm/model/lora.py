@@ -53,9 +53,15 @@ def gather(grouped: Grouped) -> Grouped:
   """Each block's own factors, for a loop that would else gather at every step."""
   if grouped.owners is None:
     return grouped
-  axis = 0 if isinstance(grouped.layers, list) else 1
-  take = lambda x: jnp.take(x, grouped.owners, axis=axis)
-  return Grouped(jax.tree.map(take, grouped.layers))
+  if isinstance(grouped.layers, list):
+    return Grouped([_own_factors(x, grouped.owners, 0) for x in grouped.layers])
+  return Grouped(_own_factors(grouped.layers, grouped.owners, 1))
+
+
+@partial(jax.jit, static_argnums=2)
+def _own_factors(layer, owners, axis):
+  """Outside of jit, one program for all layers."""
+  return jax.tree.map(lambda x: jnp.take(x, owners, axis=axis), layer)
 
 
 def by_layer(tree, count, axis=0):
