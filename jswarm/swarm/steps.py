@@ -15,6 +15,7 @@ anywhere; graphs that are scored on weights in mid-flight forget who was good wh
 """
 
 from collections.abc import Mapping, Sequence
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -51,18 +52,24 @@ class Credit(NamedTuple):
   """What the weight-step learnt of one set of weights on one graph.
 
   Attributes:
-    jfk: float32 [E], NaN for an expert that nobody held.
+    jfk: float32 [E] on the host, NaN for an expert that nobody held.
     utility: float32 [A] of the assignments, NaN where not scored.
     identity: utility with expert i on node i; NaN if it was not asked for.
     info: for the log.
   """
 
-  jfk: jax.Array
+  jfk: np.ndarray
   utility: np.ndarray
   identity: float
   info: Info
 
 
+# Outside of jit the smallest operation is a program of its own, compiled at first: keys
+# are made by jitted functions, and numbers of the host are placed, not computed.
+_fold = jax.jit(jax.random.fold_in)
+_split = jax.jit(
+  lambda key, count: tuple(jax.random.split(key, count)), static_argnums=1
+)
 _start = jax.jit(pso.start, static_argnums=3)
 _ask = jax.jit(pso.ask, static_argnums=2)
 _tell = jax.jit(pso.tell)
@@ -76,9 +83,7 @@ def start(
   num = len(problem.experts.names)
   trees = problem.experts.weights
   weights = problem.evaluator.named(trees)
-  graph_key, decode_key, role_key, assign_key, weight_key = jax.random.split(
-    jax.random.fold_in(key, 0), 5
-  )
+  graph_key, decode_key, role_key, assign_key, weight_key = _split(_fold(key, 0), 5)
   # 1. Graphs at random, each scored; the best of them is the first system.
   adjacency = decode.init_adjacency(graph_key, settings.graphs, num)
   graphs = _decode(decode_key, adjacency, settings)
@@ -86,12 +91,12 @@ def start(
   infos = [_info("role", utility["graphs"], "graph", evaluations)]
   top = int(_argmax(utility["graphs"]))
   system = System(
-    graph=_pick(graphs, top),
-    assignment=jnp.arange(num, dtype=jnp.int32),
+    graph=_pick_one(graphs, top),
+    assignment=_place(np.arange(num, dtype=np.int32)),
     weights=trees,
-    utility=jnp.float32(utility["graphs"][top]),
-    iteration=jnp.int32(0),
-    step=jnp.int32(0),
+    utility=_place(utility["graphs"][top]),
+    iteration=_place(np.int32(0)),
+    step=_place(np.int32(0)),
   )
   # 2. On its graph each expert gets its first credit.
   assignments = contribution.draw_assignments(
@@ -102,18 +107,18 @@ def start(
     credit = _score_weights(problem, system.graph, assignments, weights)
     swarms = tuple(
       _start(
-        jax.random.fold_in(weight_key, g),
+        _fold(weight_key, g),
         group,
-        credit.jfk[jnp.asarray(members)],
+        credit.jfk[list(members)],
         settings.weight,
       )
       for g, (members, group) in enumerate(zip(problem.experts.groups, trees))
     )
     infos.append(credit.info)
   state = State(
-    iteration=jnp.int32(0),
-    stalled=jnp.int32(0),
-    role=_start(role_key, adjacency, jnp.asarray(utility["graphs"]), settings.role),
+    iteration=_place(np.int32(0)),
+    stalled=_place(np.int32(0)),
+    role=_start(role_key, adjacency, utility["graphs"], settings.role),
     weight=swarms,
     swarm_best=system.graph,
     reference=system.graph,
@@ -129,25 +134,23 @@ def iterate(
 ) -> tuple[State, list[Info]]:
   """One iteration: role-step, then weight-step, as `settings.steps` says."""
   t = int(state.iteration) + 1
-  key = jax.random.fold_in(key, t)
+  key = _fold(key, t)
   before = float(state.best.utility)
   infos = []
   latest = state.reference
   if settings.steps != "weight":
-    state, latest, info = role_step(
-      jax.random.fold_in(key, 0), state, problem, settings
-    )
+    state, latest, info = role_step(_fold(key, 0), state, problem, settings)
     infos.append(info)
   if moves_weights(problem.experts, settings):
-    state, info = weight_step(
-      jax.random.fold_in(key, 1), state, latest, problem, settings
-    )
+    state, info = weight_step(_fold(key, 1), state, latest, problem, settings)
     infos.append(info)
   scored = any(info.evaluations for info in infos)
   improved = not float(state.best.utility) <= before  # also when it was missing
   improved &= bool(np.isfinite(state.best.utility))
-  stalled = jnp.where(improved, 0, state.stalled + int(scored))
-  return state.replace(iteration=jnp.int32(t), stalled=stalled.astype(jnp.int32)), infos
+  stalled = 0 if improved else int(state.stalled) + int(scored)
+  return state.replace(
+    iteration=_place(np.int32(t)), stalled=_place(np.int32(stalled))
+  ), infos
 
 
 def exhausted(state: State, settings: Settings) -> bool:
@@ -163,7 +166,7 @@ def role_step(
 ) -> tuple[State, Graph, Info]:
   """Moves and scores the G graphs. Returns (state, best graph of the step, info)."""
   t = int(state.iteration) + 1
-  move_key, decode_key, drop_key = jax.random.split(key, 3)
+  move_key, decode_key, drop_key = _split(key, 3)
   trees = role_weights(state, settings)
   weights = problem.evaluator.named(trees)
   # 1. Move the adjacencies, decode each to a graph.
@@ -183,17 +186,17 @@ def role_step(
   values, evaluations = _score(problem, asked, bars)
   old, old_value = state.swarm_best, next(iter(values["earlier"]), np.nan)
   if np.isfinite(old_value):
-    role = role.replace(swarm_best_utility=jnp.float32(old_value))
+    role = role.replace(swarm_best_utility=_place(np.float32(old_value)))
   # 3. Tell the swarm; a graph that beats its best is its best from now on.
   utility = np.full(settings.graphs, np.nan, np.float32)
   utility[scored] = values["graphs"]
   top = int(_argmax(utility))
-  latest = _pick(graphs, top) if np.isfinite(utility[top]) else old
+  latest = _pick_one(graphs, top) if np.isfinite(utility[top]) else old
   better = utility[top] > float(role.swarm_best_utility)
-  role = _tell(role, jnp.asarray(utility), jnp.asarray(scored))
+  role = _tell(role, utility, scored)
   state = state.replace(role=role, swarm_best=latest if better else old)
   # 4. Keep the best system so far.
-  identity = jnp.arange(len(problem.experts.names), dtype=jnp.int32)
+  identity = np.arange(len(problem.experts.names), dtype=np.int32)
   for value, graph in ((utility[top], latest), (old_value, old)):
     state = keep(state, value, graph, identity, trees, t, 0)
   return (
@@ -222,7 +225,7 @@ def weight_step(
   `latest` is the best graph of this iteration's role-step. Returns (state, info).
   """
   t = int(state.iteration) + 1
-  move_key, assign_key, drop_key = jax.random.split(key, 3)
+  move_key, assign_key, drop_key = _split(key, 3)
   # 1. The graph on which weights are compared, and what the bests are worth on it.
   reference = state.swarm_best if settings.mode == "fixed" else latest
   state, rescored = _refer(assign_key, state, reference, problem, settings)
@@ -239,18 +242,18 @@ def weight_step(
     problem, reference, state.assignments, weights, scored, identity
   )
   # 4. Tell each group's swarm.
-  parts = [credit.jfk[jnp.asarray(members)] for members in problem.experts.groups]
+  parts = [credit.jfk[list(members)] for members in problem.experts.groups]
   state = state.replace(
     weight=tuple(
-      _tell(swarm, part, jnp.isfinite(part)) for swarm, part in zip(state.weight, parts)
+      _tell(swarm, part, np.isfinite(part)) for swarm, part in zip(state.weight, parts)
     )
   )
   # 5. Keep the best system so far.
   candidates = []
   if identity:
-    candidates.append((credit.identity, jnp.arange(len(credit.jfk), dtype=jnp.int32)))
+    candidates.append((credit.identity, np.arange(len(credit.jfk), dtype=np.int32)))
   if settings.keep_assignments:
-    candidates += zip(credit.utility, state.assignments)
+    candidates += zip(credit.utility, np.asarray(state.assignments))
   for value, assignment in candidates:
     state = keep(state, value, reference, assignment, trees, t, 1)
   credit.info.metrics.update(repaired=repaired, rescored=len(rescored))
@@ -279,9 +282,7 @@ def _move_weights(key, state, settings):
   """(state, number of experts that a move had broken and that were rolled back)."""
   swarms, repaired = [], 0
   for g, swarm in enumerate(state.weight):
-    moved = _ask(
-      jax.random.fold_in(key, g), swarm, settings.weight, _due(state, swarm, settings)
-    )
+    moved = _ask(_fold(key, g), swarm, settings.weight, _due(state, swarm, settings))
     swarm, count = pso.repair(moved)
     swarms.append(swarm)
     repaired += int(count)
@@ -302,7 +303,7 @@ def _rescore(state, problem):
   bests = problem.evaluator.named(tuple(s.best_position for s in state.weight))
   credit = _score_weights(problem, state.reference, state.assignments, bests)
   swarms = tuple(
-    _rescored(swarm, credit.jfk[jnp.asarray(members)])
+    _rescored(swarm, credit.jfk[list(members)])
     for swarm, members in zip(state.weight, problem.experts.groups)
   )
   renamed = [(f"best_{name}", e) for name, e in credit.info.evaluations]
@@ -332,15 +333,16 @@ def _score_weights(
   values, evaluations = _score(problem, asked)
   utility = np.full(len(assignments), np.nan, np.float32)
   utility[chosen] = values["assignments"]
-  credited = jnp.asarray(utility)
-  jfk = contribution.jfk_score(assignments, credited, len(problem.experts.names))
-  noise = contribution.jfk_noise(assignments, credited, jfk)
+  jfk = np.asarray(
+    contribution.jfk_score(assignments, utility, len(problem.experts.names))
+  )
+  noise = contribution.jfk_noise(assignments, utility, jfk)
   info = _info(
     "weight",
     np.append(utility, values["identity"]),
     "assignment",
     evaluations,
-    jfk=np.asarray(jfk).tolist(),
+    jfk=jfk.tolist(),
     jfk_noise=float(noise),
   )
   return Credit(jfk, utility, next(iter(values["identity"]), np.nan), info)
@@ -377,8 +379,13 @@ def _score(
 def _decode(key, adjacency, settings) -> Graph:
   """A batched `Graph` [G]; the key of graph g is folded from g."""
   decode.check_adjacency(adjacency)
+  return Graph(adjacency, _decoded(key, adjacency, settings.graph))
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _decoded(key, adjacency, settings):
   keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(adjacency)))
-  return Graph(adjacency, decode.decode_swarm(adjacency, keys, settings.graph))
+  return decode.decode_swarm(adjacency, keys, settings)
 
 
 def _jobs(graphs: Graph, weights: Weights) -> list[Job]:
@@ -391,6 +398,14 @@ def _jobs(graphs: Graph, weights: Weights) -> list[Job]:
 
 def _pick(tree, index):
   return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+_pick_one = jax.jit(_pick)  # of arrays on a device: one program for all leaves
+
+
+def _place(value):
+  """A host value as a leaf of the state; unlike `jnp.int32(...)`, no program."""
+  return jax.device_put(value)
 
 
 def _argmax(utility):
