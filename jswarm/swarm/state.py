@@ -183,10 +183,10 @@ def keep(
   return state.replace(
     best=System(
       graph=graph,
-      assignment=jnp.asarray(assignment, jnp.int32),
+      assignment=jax.device_put(np.asarray(assignment, np.int32)),
       weights=weights,
-      utility=jnp.float32(value),
-      iteration=jnp.int32(iteration),
-      step=jnp.int32(step),
+      utility=jax.device_put(np.float32(value)),
+      iteration=jax.device_put(np.int32(iteration)),
+      step=jax.device_put(np.int32(step)),
     )
   )
