@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jswarm.core import waits
 from jswarm.core.types import PyTree
 from jswarm.distributed.devices import Desks
 from jswarm.formats import gguf_model, hf_model, peft_adapter
@@ -132,7 +133,8 @@ def load_pool(
     members = [i for i, spec in enumerate(specs) if spec.source == source]
     if any(specs[i].adapter for i in members):
       adapters = [checked.adapters.get(specs[i].name) for i in members]
-      params = _load_params(base.folder, dtype, allow_pickle, desks)
+      with waits.told(_loading(len(members), base.folder)):
+        params = _load_params(base.folder, dtype, allow_pickle, desks)
       groups.append(
         Group(
           "lora",
@@ -148,10 +150,18 @@ def load_pool(
     else:
       key = (dataclasses.replace(base.config, max_positions=0), digest(base.tokenizer))
       full.setdefault(key, []).append((members, base))
-  groups += [
-    _full_group(entries, specs, dtype, allow_pickle, desks) for entries in full.values()
-  ]
+  for entries in full.values():
+    folders = dict.fromkeys(base.folder for _, base in entries)
+    with waits.told(_loading(sum(len(mine) for mine, _ in entries), *folders)):
+      groups.append(_full_group(entries, specs, dtype, allow_pickle, desks))
   return Pool(tuple(spec.name for spec in specs), tuple(groups))
+
+
+def _loading(experts, *folders):
+  """What a user waits for: the experts, of which the first base is named."""
+  more = f" and {len(folders) - 1} more" if len(folders) > 1 else ""
+  size = waits.size_on_disk(folders[0])
+  return f"loading {experts} experts on {folders[0]} ({size}){more}"
 
 
 def digest(tokenizer) -> str:
@@ -256,8 +266,9 @@ def _stack_adapters(adapters):
   stacked = {name: [factors(adapter, name) for adapter in adapters] for name in shapes}
   return {
     name: {
-      "A": jnp.asarray(np.stack([a for a, _ in pairs])),
-      "B": jnp.asarray(np.stack([b for _, b in pairs])),
+      # Placed as they are: `jnp.asarray` compiles a program for every shape.
+      "A": jax.device_put(np.stack([a for a, _ in pairs])),
+      "B": jax.device_put(np.stack([b for _, b in pairs])),
     }
     for name, pairs in sorted(stacked.items())
   }

@@ -10,6 +10,7 @@ and continued ends bit for bit where an unbroken one does.
 from collections.abc import Callable
 import dataclasses
 import os
+import time
 
 from absl import logging
 import flax.struct
@@ -20,10 +21,13 @@ import optax
 import orbax.checkpoint as ocp
 from tqdm import tqdm
 
+from jswarm.core import waits
 from jswarm.core.types import PyTree
 from jswarm.model.architecture import PROJECTIONS, projection_shapes
 from jswarm.model.decoder import Decoder
 from jswarm.training.data import Batch, Loader, Rows, digest, pad
+
+_TELL = 10.0  # seconds between two lines about a run
 
 LossFn = Callable[[PyTree, PyTree, Batch], tuple[jax.Array, jax.Array]]
 
@@ -230,6 +234,7 @@ def fit(
   dev_loss = make_dev_loss(loss, dev, settings)
   with _Saves(folder, settings, train) as saves:
     state, history = saves.restore(state)
+    told = _Told(name, settings.steps, int(state.step))
     bar = tqdm(
       range(int(state.step), settings.steps),
       initial=int(state.step),
@@ -239,16 +244,62 @@ def fit(
       disable=None,
     )
     for step in bar:
-      state, value = update(state, frozen, loader(step))
+      batch = loader(step)
+      with told.compiling(batch.tokens.shape):
+        state, value = update(state, frozen, batch)
       done = step + 1
-      if done % 20 == 0 or done == settings.steps:  # a value waits for the device
-        bar.set_postfix(loss=f"{_finite(float(value), done, name):.3f}")
+      due = bar.disable and told.due
+      if (
+        done % 20 == 0 or done == settings.steps or due
+      ):  # a value waits for the device
+        value = _finite(float(value), done, name)
+        bar.set_postfix(loss=f"{value:.3f}")
+        if bar.disable:
+          told(done, value)
       if dev and (done == settings.steps or _due(done, settings.eval_every)):
         history[done] = dev_loss(state.weights, frozen)
         logging.info("%s step %d: dev loss %.4f", name, done, history[done])
       if _due(done, settings.save_every):
         saves.save(state, history)
   return Trained(weights=state.weights, dev_loss=history)
+
+
+class _Told:
+  """Lines of the log about a run, for where nobody sees its progress bar."""
+
+  def __init__(self, name: str, steps: int, done: int):
+    self._name, self._steps, self._first = name or "training", steps, done
+    self._began = self._last = time.monotonic()
+    self._shapes: set[tuple[int, ...]] = set()
+
+  @property
+  def due(self) -> bool:
+    return time.monotonic() - self._last >= _TELL
+
+  def compiling(self, shape: tuple[int, ...]):
+    """Round a step: the first one of a shape takes as long as its compilation."""
+    new = shape not in self._shapes
+    self._shapes.add(shape)
+    rows, tokens = shape
+    what = f"{self._name}: compiling a step of {rows} rows of {tokens} tokens"
+    return waits.told(what, new)
+
+  def __call__(self, done: int, loss: float) -> None:
+    """A line every `_TELL` seconds, and one at the end."""
+    now = time.monotonic()
+    if not self.due and done < self._steps:
+      return
+    self._last, passed = now, now - self._began
+    left = passed / (done - self._first) * (self._steps - done)
+    logging.info(
+      "%s: step %d of %d, loss %.3f, %.0f s, about %.0f s left",
+      self._name,
+      done,
+      self._steps,
+      loss,
+      passed,
+      left,
+    )
 
 
 def make_dev_loss(loss: LossFn, dev: Rows | None, settings: Settings):
