@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import dataclasses
 import functools
 
+from jswarm.core import waits
 from jswarm.core.types import Experts, Reply, Request
 from jswarm.engine import logits, readings
 from jswarm.engine.counters import Statistics
@@ -35,7 +36,8 @@ def reset_statistics() -> None:
 
 def make_experts(pool: load.Pool, settings: Settings) -> Experts:
   """The pool as the search sees it."""
-  served = [Served(group, settings, _statistics) for group in pool.groups]
+  with waits.told(f"placing {len(pool.names)} experts"):
+    served = [Served(group, settings, _statistics) for group in pool.groups]
   by_expert = {expert: s for s in served for expert in s.group.members}
   mixable = [s for s in served if len(s.group.members) > 1]
   sources = [Source(s.group, s.particles, settings) for s in served]
