@@ -132,7 +132,7 @@ class Particles:
   def _expert(self, owner):
     if self.group.kind == "full":
       return self._place(self._whole(owner))
-    adapter = jax.tree.map(jnp.asarray, self._adapter(self._particles, owner))
+    adapter = self._adapter(self._particles, owner)
     return _merge(self._params, self._desks.share(adapter, self._specs(adapter)))
 
   def _adapter(self, particles, i):
@@ -147,7 +147,7 @@ class Particles:
     return decoder.unstack(params) if self._desks.platform == "cpu" else params
 
   def _place(self, params):
-    params = self._layout(self._rounded(jax.tree.map(jnp.asarray, params)))
+    params = self._layout(self._rounded(jax.device_put(params)))
     return self._desks.share(params, self._specs(params))
 
   def _rounded(self, params):
@@ -196,7 +196,7 @@ class Particles:
 def _start(group, desks, dense):
   """Particles as they came, in float32, where a swarm has room for them."""
   if dense:
-    return {"mix": jnp.eye(len(group.members), dtype=jnp.float32)}
+    return {"mix": jax.device_put(np.eye(len(group.members), dtype=np.float32))}
   if group.kind == "full":
     # From the host, or where they were read to: no device holds all.
     placed = jax.tree.map(
@@ -211,7 +211,7 @@ def _start(group, desks, dense):
   particles = jax.tree.map(lambda x: np.asarray(x, np.float32), group.particles)
   if _large(particles, desks):
     particles = desks.spread(particles)
-  return jax.tree.map(jnp.asarray, particles)
+  return jax.device_put(particles)
 
 
 def _large(particles, desks):
