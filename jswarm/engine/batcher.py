@@ -12,9 +12,9 @@ import time
 
 from absl import logging
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from jswarm.core import waits
 from jswarm.distributed import devices
 from jswarm.engine import adapter_forms, packing, programs, schedule
 from jswarm.engine.counters import Statistics
@@ -54,9 +54,10 @@ class Server:
       )
     self._rows, self._pack = rows, pack_tokens
     self._opened, self._packed = 0, 0  # lanes and largest pack of the latest stream
-    self._stops = desks.share(jnp.asarray(stops, jnp.int32))
+    self._stops = desks.share(np.asarray(stops, np.int32))
     self._statistics, self._leaps = statistics, leaps
     self._programs: dict[tuple, Callable] = {}
+    self._shapes: set[tuple] = set()  # that were compiled
 
   def serve(
     self, weights: adapter_forms.Weights, feed: Iterable[Sequence[Prompt]], limit: int
@@ -197,14 +198,15 @@ class Server:
     # In one piece, it depends on the lanes that its prompts go to.
     shape = () if self._desks.one_by_one else _shape(desks, lanes)
     self._statistics.programs.add(key + shape)
-    lanes = call(
-      weights.params,
-      weights.adapters,
-      self._stops,
-      lanes,
-      self._desks.split(self._mixture(weights, owners, TOKEN_BLOCK)),
-      self._desks.split(rows),
-    )
+    with self._compiling(f"a prefill of {size} tokens", (*key, *_shape(desks, lanes))):
+      lanes = call(
+        weights.params,
+        weights.adapters,
+        self._stops,
+        lanes,
+        self._desks.split(self._mixture(weights, owners, TOKEN_BLOCK)),
+        self._desks.split(rows),
+      )
     if not self._statistics.first_token:
       jax.block_until_ready(lanes.token)
       self._statistics.first_token = time.time()
@@ -223,14 +225,15 @@ class Server:
     kind = "steps" if deep and kind == "decode" else kind
     call = self._program(kind, weights, lanes)
     before = self._desks.fetch(lanes.steps)
-    lanes = call(
-      weights.params,
-      weights.adapters,
-      self._stops,
-      lanes,
-      self._desks.split(self._mixture(weights, owners, desks[0].block)),
-      self._desks.split([np.int32(f) for f in fewest]),
-    )
+    with self._compiling(f"decode for {count} lanes", (kind, *_shape(desks, lanes))):
+      lanes = call(
+        weights.params,
+        weights.adapters,
+        self._stops,
+        lanes,
+        self._desks.split(self._mixture(weights, owners, desks[0].block)),
+        self._desks.split([np.int32(f) for f in fewest]),
+      )
     steps = [int(a - b) for a, b in zip(self._desks.fetch(lanes.steps), before)]
     self._statistics.decode_steps += max(steps)
     self._statistics.decode_slots += sum(steps) * count
@@ -247,6 +250,12 @@ class Server:
           said[desk.holder[lane].index] = row[row >= 0].tolist()
           self._statistics.new_tokens += len(said[desk.holder[lane].index])
           desk.holder[lane] = None
+
+  def _compiling(self, what, shape):
+    """Tells what the first call of a shape is about, which compiles its programs."""
+    new = shape not in self._shapes
+    self._shapes.add(shape)
+    return waits.told(f"compiling {what}", new)
 
   def _sizes(self, weights):
     fine = self._desks.platform == "cpu" and adapter_forms.large(self._own(weights))
