@@ -1,7 +1,7 @@
 """Files to trees of arrays and back: Hugging Face, PEFT, GGUF, tokenizers.
 
   tensor_files -> hf_config -> hf_model -> hf_export
-               -> peft_adapter
+  peft_targets -> peft_adapter
   gguf_file -> gguf_config -> gguf_model
             -> gguf_tokenizer -> tokenizer
 

@@ -6,7 +6,6 @@ can do and this form cannot (DoRA, biases, other modules, ...) is refused by nam
 silently different expert is worse than none.
 """
 
-import math
 import pathlib
 import re
 from typing import Any, NamedTuple
@@ -14,12 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jswarm.core import files
-from jswarm.formats import tensor_files
+from jswarm.formats import peft_targets, tensor_files
 from jswarm.model.architecture import PROJECTIONS, DecoderConfig, projection_shapes
 
+_PREFIX = "|".join(re.escape(prefix) for prefix in peft_targets.PREFIXES)
 _NAME = re.compile(
-  r"base_model\.model\.(?:model\.|model\.language_model\.|language_model\.model\.)?"
-  r"(?P<module>layers\.(?P<layer>\d+)\.(?P<part>self_attn|mlp)\.(?P<name>\w+)_proj)"
+  rf"base_model\.model\.(?P<module>(?P<prefix>{_PREFIX})"
+  r"layers\.(?P<layer>\d+)\.(?P<part>self_attn|mlp)\.(?P<name>\w+)_proj)"
   r"\.lora_(?P<factor>[AB])(?:\.default)?\.weight"
 )
 # Fields of LoraConfig under which A @ B * scale is not the whole update.
@@ -37,7 +37,9 @@ _REFUSED = (
   "arrow_config",
   "kasa_config",
   "monteclora_config",
+  "enable_lora",
 )
+_SWITCHES = ("use_rslora",)  # what else a config may have of the form use_...
 # Initialisations that leave the base as it is; PiSSA, OLoRA, LoftQ ... change it.
 _INITS = (True, False, None, "gaussian", "orthogonal", "eva")
 
@@ -47,7 +49,8 @@ class _Factor(NamedTuple):
 
   tensor: tensor_files.Tensor
   name: str  # in the file
-  module: str
+  module: str  # from the root of the trained model
+  prefix: str  # where its trunk is
 
 
 def adapter_base(folder) -> str:
@@ -74,17 +77,31 @@ def load_adapter(folder, config: DecoderConfig, allow_pickle: bool = False) -> d
     ValueError: a file is missing or damaged, the adapter is of a kind that A @ B does
       not express, or it was made for another base.
   """
-  fields = files.read_json(pathlib.Path(folder) / "adapter_config.json")
+  where = pathlib.Path(folder) / "adapter_config.json"
+  fields = files.read_json(where)
   _check_kind(fields, folder)
   tensors = tensor_files.open_folder(folder, "adapter_model", allow_pickle)
   modules = _modules(tensors, fields, folder)
-  for (name, layer), pair in modules.items():
-    _check_fit(name, layer, pair, fields, config, folder)
-  _check_layers(modules, fields, config, folder)
-  return _factors(modules, fields, config)
+  try:
+    peft_targets.selects(fields, "layers.0")  # raises for targets that are no names
+    scales = _scales(modules, fields)
+    for (name, layer), pair in modules.items():
+      rank, _ = scales[name, layer]
+      _check_fit(name, layer, pair, rank, fields, config, folder)
+    _check_layers(modules, fields, config, folder)
+    _check_promise(modules, fields, config, folder)
+  except peft_targets.BadField as error:
+    raise ValueError(f"{where}: {error}. Export the adapter again.") from error
+  return _factors(modules, scales, config)
 
 
-def _factors(modules, fields, config):
+def _scales(modules, fields):
+  """(projection, layer) -> declared rank and scale."""
+  scale = peft_targets.Scales(fields)
+  return {place: scale(pair["A"].module) for place, pair in modules.items()}
+
+
+def _factors(modules, scales, config):
   rank = max(pair["A"].tensor.shape[0] for pair in modules.values())
   shapes, adapter = projection_shapes(config), {}
   for name in sorted({name for name, _ in modules}):
@@ -94,25 +111,17 @@ def _factors(modules, fields, config):
       "B": np.zeros((config.layers, rank, outside), np.float32),
     }
   for (name, layer), pair in modules.items():
-    r, scale = _rank_and_scale(pair, fields)
-    adapter[name]["A"][layer, :, :r] = pair["A"].tensor.read().T
-    b = pair["B"].tensor.read().astype(np.float32).T
-    adapter[name]["B"][layer, :r] = b * np.float32(scale)
+    r, scale = scales[name, layer]
+    adapter[name]["A"][layer, :, :r] = _read(pair["A"]).T
+    adapter[name]["B"][layer, :r] = _read(pair["B"]).T * np.float32(scale)
   return adapter
 
 
-def _rank_and_scale(pair, fields):
-  """Declared rank and scale of a module; rank_pattern, alpha_pattern as in PEFT."""
-
-  def look_up(patterns, default):
-    for pattern, value in (patterns or {}).items():
-      if re.match(rf"(.*\.)?({pattern})$", f"model.{pair['A'].module}"):
-        return value
-    return default
-
-  rank = look_up(fields.get("rank_pattern"), fields.get("r", 8))
-  alpha = look_up(fields.get("alpha_pattern"), fields.get("lora_alpha", 8))
-  return rank, alpha / (math.sqrt(rank) if fields.get("use_rslora") else rank)
+def _read(factor):
+  """A factor in float32; every number of it is one."""
+  value = factor.tensor.read().astype(np.float32)
+  tensor_files.check_finite(value, factor.tensor.file, factor.name)
+  return value
 
 
 def _check_kind(fields, folder):
@@ -121,6 +130,8 @@ def _check_kind(fields, folder):
   if kind != "LORA":
     raise ValueError(f"{where}: peft_type is {kind!r}; allowed: 'LORA'.")
   found = {name: fields[name] for name in _REFUSED if fields.get(name)}
+  new = [n for n in fields if n.startswith("use_") and n not in _SWITCHES]
+  found |= {name: fields[name] for name in new if fields[name]}
   if fields.get("bias", "none") != "none":
     found["bias"] = fields["bias"]
   init = fields.get("init_lora_weights", True)
@@ -148,7 +159,13 @@ def _modules(tensors, fields, folder):
       unknown.append(name)
       continue
     pair = modules.setdefault((match["name"], int(match["layer"])), {})
-    pair[match["factor"]] = _Factor(tensor, name, match["module"])
+    factor = _Factor(tensor, name, match["module"], match["prefix"])
+    if match["factor"] in pair:
+      raise ValueError(
+        f"{folder} has two tensors for one factor: {pair[match['factor']].name} and "
+        f"{name}. Export the adapter again, alone."
+      )
+    pair[match["factor"]] = factor
   if unknown or not modules:
     raise ValueError(
       f"{folder} has {len(unknown)} tensors that are no LoRA factors of "
@@ -165,12 +182,17 @@ def _modules(tensors, fields, folder):
   return modules
 
 
-def _check_fit(name, layer, pair, fields, config, folder):
+def _check_fit(name, layer, pair, rank, fields, config, folder):
   """Raises ValueError unless both factors of one module fit the base."""
-  rank, _ = _rank_and_scale(pair, fields)
   inside, outside = projection_shapes(config)[name]
   for factor, shape in (("A", (rank, inside)), ("B", (outside, rank))):
     found = pair[factor].tensor.shape
+    if 0 in found:
+      raise ValueError(
+        f"{pair[factor].tensor.file}: {pair[factor].name} is empty ({list(found)}), as "
+        "sharded training (ZeRO-3, FSDP) saves what it has not gathered: gather the "
+        "weights and save the adapter again."
+      )
     if found != shape or layer >= config.layers:
       raise ValueError(
         f"{pair[factor].tensor.file}: {pair[factor].name} is {list(found)}, but the "
@@ -195,6 +217,53 @@ def _check_layers(modules, fields, config, folder):
       f"({_describe(config)}) goes to {config.layers - 1} and adapter_config.json "
       f"selects no layers (layers_to_transform). {_made_for(fields)}"
     )
+
+
+def _check_promise(modules, fields, config, folder):
+  """What the config selects is in the file, and nothing else is.
+
+  PEFT would leave a module that is not there at its random start, and drop a tensor
+  that no module wants: both are another expert than the one that was trained.
+  """
+  factors = [pair["A"] for pair in modules.values()]
+  prefixes = sorted({factor.prefix for factor in factors})
+  if len(prefixes) > 1:
+    raise ValueError(
+      f"{folder}: its tensors lie under {prefixes}; one of them is needed. Export the "
+      "adapter again."
+    )
+  there = {factor.module for factor in factors}
+  every = peft_targets.modules(config, prefixes[0])
+  lost = [
+    name for name in every if peft_targets.selects(fields, name) and name not in there
+  ]
+  chosen = f"(target_modules {_shortened(fields.get('target_modules'))})"
+  if lost:
+    raise ValueError(
+      f"{folder}: adapter_config.json {chosen} promises {len(lost)} modules whose "
+      f"tensors are missing, such as {lost[:3]}; the file has {len(there)}. The "
+      "training was cut or saved in part: save the adapter again, or write into "
+      "adapter_config.json what it holds (target_modules, layers_to_transform, "
+      "exclude_modules)."
+    )
+  extra = [f.name for f in factors if not _known(fields, f)]
+  if extra:
+    raise ValueError(
+      f"{folder}: {len(extra)} of its tensors are of modules that adapter_config.json "
+      f"{chosen} does not select, such as {sorted(extra)[:3]}. Use the "
+      "adapter_config.json that belongs to this file."
+    )
+
+
+def _known(fields, factor):
+  """Is the module selected under any of the names that a trunk has had?"""
+  rest = factor.module.removeprefix(factor.prefix)
+  return any(peft_targets.selects(fields, p + rest) for p in peft_targets.PREFIXES)
+
+
+def _shortened(targets):
+  text = repr(targets)
+  return text if len(text) < 200 else f"{text[:200]}..."
 
 
 def _describe(config):

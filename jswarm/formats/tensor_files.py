@@ -99,6 +99,17 @@ def _refuse(path, name, dtype):
   )
 
 
+def check_finite(value: np.ndarray, path, name: str) -> None:
+  """Raises ValueError where a tensor, as it will be used, has a NaN or an infinity."""
+  if value.size and not np.isfinite(value).all():
+    bad = int(value.size - np.isfinite(value).sum())
+    raise ValueError(
+      f"{path}: tensor {name} has {bad} of {value.size} numbers that are NaN or "
+      f"infinite in {value.dtype}: its training diverged, or the file is damaged. Use "
+      "an earlier checkpoint, or download it again."
+    )
+
+
 def open_folder(folder, stem: str, allow_pickle: bool) -> dict[str, Tensor]:
   """The tensors of `stem`.safetensors, or of all shards that its index names.
 
