@@ -55,8 +55,20 @@ class _Factor(NamedTuple):
 
 def adapter_base(folder) -> str:
   """`base_model_name_or_path` of an adapter, "" if it names none."""
-  config = files.read_json(pathlib.Path(folder) / "adapter_config.json")
-  return config.get("base_model_name_or_path") or ""
+  return _text(folder, "base_model_name_or_path")
+
+
+def adapter_revision(folder) -> str:
+  """`revision` of the base that an adapter names, "" for none."""
+  return _text(folder, "revision")
+
+
+def _text(folder, field):
+  where = pathlib.Path(folder) / "adapter_config.json"
+  value = files.read_json(where).get(field) or ""
+  if not isinstance(value, str):
+    raise ValueError(f"{where}: {field} is {value!r}; allowed: a text.")
+  return value
 
 
 def load_adapter(folder, config: DecoderConfig, allow_pickle: bool = False) -> dict:

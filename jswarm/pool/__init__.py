@@ -3,6 +3,4 @@
   specs -> load -> Pool of Groups; download: models inside PyPI wheels, hub snapshots
 
 Public: specs.Spec, specs.parse_specs, load.Pool, load.Group, load.load_pool.
-
-Tested elsewhere: specs in pool/load.
 """

@@ -24,7 +24,7 @@ from jswarm.formats import gguf_model, hf_model, peft_adapter
 from jswarm.formats import tokenizer as tokenizer_lib
 from jswarm.model.architecture import DecoderConfig
 from jswarm.model.decoder import make_decoder
-from jswarm.pool.specs import BUILTIN, Spec, locate
+from jswarm.pool.specs import BUILTIN, Spec, identity, locate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,8 @@ class Checked:
   """What `check_pool` has found.
 
   Attributes:
-    bases: by `Spec.source`. adapters: by the expert's name, leaves [L, ...].
+    bases: by `Spec.source`; spellings of one base share one.
+    adapters: by the expert's name, leaves [L, ...].
   """
 
   bases: Mapping[tuple[str, str | None], Base]
@@ -96,10 +97,7 @@ def check_pool(specs: Sequence[Spec], allow_pickle: bool = False) -> Checked:
   folders = {
     spec.name: locate(spec.adapter, spec.revision) for spec in specs if spec.adapter
   }  # first: bases take long to download
-  bases = {
-    source: _check_base(locate(*source), allow_pickle)
-    for source in dict.fromkeys(spec.source for spec in specs)
-  }
+  bases = _check_bases(dict.fromkeys(spec.source for spec in specs), allow_pickle)
   adapters = {
     spec.name: _load_adapter(
       spec, folders[spec.name], bases[spec.source].config, allow_pickle
@@ -129,8 +127,8 @@ def load_pool(
   """
   checked = check_pool(specs, allow_pickle)
   groups, full = [], {}
-  for source, base in checked.bases.items():
-    members = [i for i, spec in enumerate(specs) if spec.source == source]
+  for base in {id(base): base for base in checked.bases.values()}.values():
+    members = [i for i, spec in enumerate(specs) if checked.bases[spec.source] is base]
     if any(specs[i].adapter for i in members):
       adapters = [checked.adapters.get(specs[i].name) for i in members]
       with waits.told(_loading(len(members), base.folder)):
@@ -189,6 +187,18 @@ def dense_adapter(particles: PyTree, mix: np.ndarray) -> PyTree:
   return {name: side_by_side(factors) for name, factors in particles.items()}
 
 
+def _check_bases(sources, allow_pickle):
+  """Source -> `Base`; one folder or file is one base, however it is spelt."""
+  places = {source: locate(*source) for source in sources}
+  found, bases = {}, {}
+  for source, place in places.items():
+    key = identity(place)
+    if key not in found:
+      found[key] = _check_base(place, allow_pickle)
+    bases[source] = found[key]
+  return bases
+
+
 def _check_base(folder, allow_pickle):
   config = (
     gguf_model.check_base(folder)
@@ -204,7 +214,8 @@ def _load_adapter(spec, folder, config, allow_pickle):
   adapter = peft_adapter.load_adapter(folder, config, allow_pickle=allow_pickle)
   last = lambda path: pathlib.PurePath(path.removeprefix(BUILTIN)).name.lower()
   named = peft_adapter.adapter_base(folder)
-  if last(named) and last(named) != last(spec.base):
+  same = identity(named) == identity(spec.base)
+  if last(named) and last(named) != last(spec.base) and not same:
     logging.warning(
       "the adapter %s was made for the base %s and is put on %s, where its shapes"
       " fit: check that these are the same weights under two names; if not, give the"

@@ -287,7 +287,7 @@ def test_every_expert_of_a_mixed_pool_comes_back_as_it_was(adapted, disk, tmp_pa
 
 @pytest.fixture
 def hub(disk, tmp_path, monkeypatch):
-  """The calls of `hf_model.resolve`; it knows two revisions of a base, an adapter."""
+  """The calls of `specs.resolve`; it knows two revisions of a base, an adapter."""
   second = folders.write_base(tmp_path / "second", seed=3)
   lora = write_adapter(tmp_path / "lora", "owner/base", folders.CONFIG)
   places = {
@@ -303,7 +303,7 @@ def hub(disk, tmp_path, monkeypatch):
     calls.append((path, revision))
     return places[path, revision]
 
-  monkeypatch.setattr(hf_model, "resolve", resolve)
+  monkeypatch.setattr(specs_lib, "resolve", resolve)
   return calls
 
 
