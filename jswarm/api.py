@@ -18,6 +18,7 @@ def load_pool(
   base: str = "",
   dtype: str = "float32",
   allow_pickle: bool = False,
+  today: str = load.Pool.today,
 ) -> load.Pool:
   """Loads experts from folders, hub ids or GGUF files.
 
@@ -28,12 +29,14 @@ def load_pool(
     base: the base of adapters that name none.
     dtype: "float32" or "bfloat16", of the bases on the device.
     allow_pickle: read .bin files too; they can run code.
+    today: the date that chat templates see, YYYY-MM-DD, on whatever day.
 
   Raises:
     ValueError: names the file, what was found, what was allowed, what to change.
   """
   kind = config_lib.model_dtype(dtype, "dtype")  # before anything is downloaded
-  return load.load_pool(specs.parse_specs(experts, base), kind, allow_pickle)
+  chosen = specs.parse_specs(experts, base)
+  return load.load_pool(chosen, kind, allow_pickle, today=today)
 
 
 def search(
@@ -72,6 +75,7 @@ def search(
   serving = config_lib.engine_settings(config_lib.resolve(settings))
   settings.pool.experts = pool.names
   settings.pool.dtype = str(pool.groups[0].dtype)
+  settings.pool.today = pool.today
   plan = search_lib.plan(
     settings,
     records=records,

@@ -28,6 +28,8 @@ from transformers import PreTrainedTokenizerFast
 from jswarm.formats import gguf_file
 
 _SPACE = "\u2581"
+# Beside the EOS of the file: every published Qwen chat model stops there too.
+_FAMILY_STOPS = {"qwen2": ("<|endoftext|>",), "qwen3": ("<|endoftext|>",)}
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4  # tokenizer.ggml.token_type
 
 # What splits a text before any merge, as published in each model's tokenizer.json.
@@ -99,14 +101,34 @@ def save(path, folder):
   load_tokenizer(path).save_pretrained(folder)
   file = gguf_file.open_file(path)
   number = lambda name: file.metadata.get(f"tokenizer.ggml.{name}_token_id")
-  stops = {number(name) for name in ("eos", "eot", "eom")} - {None}
   settings = {
     "bos_token_id": number("bos"),
-    "eos_token_id": sorted(stops),
+    "eos_token_id": sorted(stops(path)),
     "pad_token_id": number("padding"),
   }
   with open(os.path.join(folder, "generation_config.json"), "w") as out:
     json.dump({k: v for k, v in settings.items() if v not in (None, [])}, out, indent=2)
+
+
+def stops(path) -> set[int]:
+  """Tokens that end a reply, by the metadata of a GGUF file: of a text (eos), a turn
+  (eot) or a message (eom), and what its family's generation_config.json adds.
+
+  Raises ValueError for one that is not in the vocabulary.
+  """
+  file = gguf_file.open_file(path)
+  tokens = _get(file, "tokenizer.ggml.tokens")
+  found = set()
+  for name in ("eos", "eot", "eom"):
+    number = file.metadata.get(f"tokenizer.ggml.{name}_token_id")
+    if number is not None and not 0 <= number < len(tokens):
+      raise ValueError(
+        f"{file.path}: tokenizer.ggml.{name}_token_id is {number!r}; allowed: 0 to "
+        f"{len(tokens) - 1}, the tokens that it has. Export the file again"
+      )
+    found |= {number} - {None}
+  more = _FAMILY_STOPS.get(file.metadata.get("general.architecture"), ())
+  return found | {tokens.index(name) for name in more if name in tokens}
 
 
 def _get(file, key):

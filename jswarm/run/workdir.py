@@ -32,6 +32,7 @@ FREE = (
 SERVING = (
   "seed",
   "pool.dtype",
+  "pool.today",
   "generation.temperature",
   "generation.top_p",
   "engine.int8",

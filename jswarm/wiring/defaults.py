@@ -38,6 +38,7 @@ def get_config() -> ConfigDict:
       dtype="float32",  # float32 | bfloat16, of the base on the device
       allow_pickle=False,  # read .bin files, which can run code
       space="factors",  # how adapters move: factors (as published) | dense
+      today="2024-07-26",  # the date that chat templates see, on whatever day
     )
   )
   config.messages = ConfigDict(

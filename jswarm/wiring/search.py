@@ -54,7 +54,8 @@ def pool(config: ConfigDict) -> load.Pool:
   """Loads the pool that the config names."""
   dtype = config_lib.model_dtype(config.pool.dtype, "pool.dtype")
   desks = Desks(local_devices(config.engine.devices), config.engine.tensor)
-  return load.load_pool(_specs(config), dtype, config.pool.allow_pickle, desks)
+  c = config.pool
+  return load.load_pool(_specs(config), dtype, c.allow_pickle, desks, c.today)
 
 
 def plan(
@@ -147,7 +148,9 @@ def judge(
   try:
     chosen = [named[name]] if name in named else specs.parse_specs([name])
     dtype = config_lib.model_dtype(config.pool.dtype, "pool.dtype")
-    loaded = load.load_pool(chosen, dtype, config.pool.allow_pickle)
+    loaded = load.load_pool(
+      chosen, dtype, config.pool.allow_pickle, today=config.pool.today
+    )
   except ValueError as error:
     raise ValueError(f"task.judge={name!r}: allowed is {allowed}. {error}") from error
   rater = engine.make_experts(

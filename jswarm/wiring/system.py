@@ -35,7 +35,8 @@ def load_system(
       {**description.get("serving", {}), **({"pool.dtype": dtype} if dtype else {})},
     )
   )
-  loaded = load.load_pool(specs, config_lib.model_dtype(config.pool.dtype, "dtype"))
+  kind = config_lib.model_dtype(config.pool.dtype, "dtype")
+  loaded = load.load_pool(specs, kind, today=config.pool.today)
   return artifact.LoadedSystem(
     job,
     engine.make_experts(loaded, config_lib.engine_settings(config)),

@@ -4,7 +4,8 @@ import gguf as gguf_package
 import pytest
 from tokenizers import pre_tokenizers
 
-from jswarm.formats import gguf_model
+from jswarm.formats import gguf_model, gguf_tokenizer
+from jswarm.formats import tokenizer as tokenizer_lib
 from tests import gguf_fixtures as fixtures
 
 
@@ -108,6 +109,58 @@ def test_runs_of_spaces_of_a_gemma_file_are_one_token(tmp_path):
   assert _pieces(tokenizer, "a    b") == ["<s>", "a", "▁▁▁▁", "b"]
   assert len(tokenizer) == 259 + 2 + 9
   assert tokenizer.decode(tokenizer("a   b")["input_ids"][1:]) == "a   b"
+
+
+def _with_stops(path, architecture="llama", end="<|end|>", **ids):
+  writer = gguf_package.GGUFWriter(path, architecture)
+  tokens = [end, *sorted(pre_tokenizers.ByteLevel.alphabet()), "th"]
+  writer.add_context_length(32)
+  writer.add_tokenizer_model("gpt2")
+  writer.add_tokenizer_pre("gpt-2")
+  writer.add_token_list(tokens)
+  writer.add_token_merges(["t h"])
+  for name, number in ids.items():
+    writer.add_uint32(f"tokenizer.ggml.{name}_token_id", number)
+  fixtures.finish(writer)
+  return str(path)
+
+
+@pytest.mark.parametrize(
+  "ids, wanted",
+  [
+    (dict(eos=5), (5,)),
+    (dict(eos=5, eot=7), (5, 7)),
+    (dict(eos=5, eot=7, eom=9), (5, 7, 9)),
+    (dict(eot=7), (7,)),
+    (dict(), ()),
+  ],
+)
+def test_stops_of_a_file_are_the_same_loaded_and_converted(ids, wanted, tmp_path):
+  path = _with_stops(tmp_path / "x.gguf", **ids)
+  direct = tokenizer_lib.load_tokenizer(path)
+  assert tokenizer_lib.stop_ids(direct, path) == wanted
+  gguf_tokenizer.save(path, tmp_path / "folder")
+  converted = tokenizer_lib.load_tokenizer(tmp_path / "folder")
+  assert tokenizer_lib.stop_ids(converted, tmp_path / "folder") == wanted
+
+
+@pytest.mark.parametrize(
+  "architecture, wanted", [("qwen2", (0, 5)), ("qwen3", (0, 5)), ("llama", (5,))]
+)
+def test_a_qwen_file_ends_a_reply_at_the_end_of_a_text_too(
+  architecture, wanted, tmp_path
+):
+  """As every published generation_config.json of the family; SmolLM2's does not."""
+  path = _with_stops(tmp_path / "x.gguf", architecture, "<|endoftext|>", eos=5)
+  tokenizer = tokenizer_lib.load_tokenizer(path)
+  assert tokenizer_lib.stop_ids(tokenizer, path) == wanted
+
+
+@pytest.mark.parametrize("name", ["eos", "eot", "eom"])
+def test_a_stop_that_is_no_token_is_refused_by_name(name, tmp_path):
+  path = _with_stops(tmp_path / "x.gguf", **{name: 4000})
+  with pytest.raises(ValueError, match=f"x.gguf: tokenizer.ggml.{name}_token_id is 40"):
+    tokenizer_lib.stop_ids(tokenizer_lib.load_tokenizer(path), path)
 
 
 def test_merges_of_another_vocabulary_are_an_error(tmp_path):

@@ -1,6 +1,7 @@
 """text: ids and back, one BOS, every stop, the longest prefix; without torch."""
 
 import json
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -179,6 +180,74 @@ def test_a_path_without_a_tokenizer_is_an_error_that_says_what_is_one(tmp_path):
   (tmp_path / "tokenizer.json").write_text("{")
   with pytest.raises(ValueError, match="no readable tokenizer"):
     tokenizer_lib.load_tokenizer(tmp_path)
+
+
+def _cut_json(folder, name="tokenizer.json"):
+  text = (folder / name).read_text()
+  (folder / name).write_text(text[: len(text) // 2])
+
+
+def _newer(folder):
+  value = json.loads((folder / "tokenizer.json").read_text())
+  value["model"]["type"] = "FutureBPE"
+  (folder / "tokenizer.json").write_text(json.dumps(value))
+
+
+def _lost_tokens(folder):
+  value = json.loads((folder / "tokenizer.json").read_text())
+  value["model"]["vocab"] = dict(list(value["model"]["vocab"].items())[:10])
+  (folder / "tokenizer.json").write_text(json.dumps(value))
+
+
+def _written(name, text):
+  return lambda folder: (folder / name).write_bytes(text)
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
+DAMAGED = {
+  "cut short": _cut_json,
+  "of a newer library": _newer,
+  "a Git LFS pointer": _written("tokenizer.json", POINTER),
+  "empty": _written("tokenizer.json", b""),
+  "a list": _written("tokenizer.json", b"[]"),
+  "not UTF-8": _written("tokenizer.json", b'{"version": "\xff"}'),
+  "merges without their tokens": _lost_tokens,
+  "a config cut short": lambda f: _cut_json(f, "tokenizer_config.json"),
+  "a config that is a list": _written("tokenizer_config.json", b"[1]"),
+  "a config not UTF-8": _written("tokenizer_config.json", b'{"a": "\xff"}'),
+  "a template not UTF-8": _written("chat_template.jinja", b"\xff"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGED)
+def test_a_damaged_tokenizer_is_a_sentence_with_its_folder(what, folder, tmp_path):
+  copy = shutil.copytree(folder, tmp_path / "copy")
+  DAMAGED[what](copy)
+  with pytest.raises(ValueError, match=f"{copy} holds no readable tokenizer"):
+    tokenizer_lib.load_tokenizer(copy)
+
+
+@pytest.mark.parametrize("name", ["generation_config.json", "config.json"])
+@pytest.mark.parametrize(
+  "text, found",
+  [
+    ('{"eos_token_id": [1, 2', "no JSON"),
+    ('{"eos_token_id": "<eos>"}', "eos_token_id is '<eos>'; allowed: the number"),
+    ('{"eos_token_id": [1, null]}', "eos_token_id is .*allowed"),
+    ('{"eos_token_id": true}', "eos_token_id is True"),
+    ('{"eos_token_id": -1}', "eos_token_id is -1"),
+    ('{"eos_token_id": 2.5}', "eos_token_id is 2.5"),
+    ('{"eos_token_id": {"a": 1}}', "eos_token_id is"),
+    ("[1]", "holds a JSON list"),
+    ("version https://git-lfs.github.com/spec/v1", "no JSON"),
+  ],
+)
+def test_a_file_of_stops_that_names_none_is_a_sentence_with_its_path(
+  text, found, name, bpe, tmp_path
+):
+  (tmp_path / name).write_text(text)
+  with pytest.raises(ValueError, match=f"{tmp_path / name}.*{found}"):
+    tokenizer_lib.stop_ids(bpe, tmp_path)
 
 
 def test_a_folder_loads_where_torch_is_not_installed(folder):
