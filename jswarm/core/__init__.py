@@ -1,9 +1,10 @@
 """Words that all rooms share: the contract `Experts`, digests, files.
 
-  types, files -> digests; waits: what a user waits for, as lines of the log
+  types, files -> digests
+  lookup: what an unknown name may have meant; waits: what a user waits for
 
 Public: types.Request, types.Reply, types.Experts, digests.digest, digests.fingerprint,
-files.write_json, files.read_json, waits.told.
+files.write_json, files.read_json, waits.told, lookup.near, lookup.unknown, lookup.check.
 
 Tested elsewhere: types in engine/engine. digests in systems/memo. files in run/log.
 """

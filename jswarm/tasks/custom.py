@@ -1,7 +1,6 @@
 """The user's own utility: `fn(examples, replies) -> scores`, checked every time."""
 
 from collections.abc import Callable, Sequence
-import difflib
 import functools
 import importlib
 import math
@@ -9,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jswarm.core import lookup
 from jswarm.tasks.base import Example, ScoreFn, UtilityError
 
 CustomFn = Callable[[list[dict[str, Any]], list[str]], Sequence[float]]
@@ -132,8 +132,8 @@ def imported(spec: str, what: str = "utility") -> Callable:
     lambda at, part: getattr(at, part, None), function.split("."), module
   )
   if not callable(fn):
-    near = difflib.get_close_matches(function, dir(module), 3)
-    hint = f"; did you mean {', '.join(near)}?" if near else "."
+    near = lookup.near(function, dir(module))
+    hint = f"; {near}" if near else "."
     raise ValueError(
       f"{what} {spec!r}: {module_name} has no function {function!r}{hint}"
     )

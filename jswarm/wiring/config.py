@@ -5,13 +5,13 @@ Cheap checks come first: settings, then data, then adapters, then bases.
 """
 
 from collections.abc import Mapping
-import difflib
 import json
 from typing import Any
 
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from jswarm.core import lookup
 from jswarm.distributed import watchdog
 from jswarm.engine import settings as settings_lib
 from jswarm.graphs import decode
@@ -60,11 +60,10 @@ def override(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
   known = flatten(config)
   for path, value in changes.items():
     if path not in known:
-      close = difflib.get_close_matches(path, known, 3, 0.5)
+      near = lookup.near(path, known)
       raise ValueError(
-        f"unknown config field {path!r}"
-        + (f"; did you mean {', '.join(close)}?" if close else "")
-        + " All fields stand in jswarm/wiring/defaults.py."
+        f"unknown config field {path!r}; {near}{' ' if near else ''}all fields stand in"
+        " jswarm/wiring/defaults.py."
       )
     section, _, field = path.rpartition(".")
     (config[section] if section else config)[field] = value
@@ -106,8 +105,7 @@ def model_dtype(name: str, where: str):
   Raises:
     ValueError: no such dtype; lists those that are allowed.
   """
-  if name not in DTYPES:
-    raise ValueError(f"{where}={name!r}: allowed are {', '.join(DTYPES)}.")
+  lookup.check(where, name, DTYPES)
   return DTYPES[name]
 
 

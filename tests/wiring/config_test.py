@@ -54,9 +54,9 @@ def test_every_field_reaches_the_plan(monkeypatch):
     for f in config_lib.flatten(config)
     if f.split(".")[0] not in sections and "." in f
   }
-  given_experts = {"base", "experts", "dtype", "allow_pickle"}  # read by build.pool
+  given_experts = {"base", "experts", "dtype", "allow_pickle"}  # read by search.pool
   only_judged = {"judge"}
-  launcher = {"progress"}
+  launcher = {"progress", "compile_cache"}
   dead = (
     fields
     - read
@@ -120,7 +120,7 @@ def test_a_bad_value_is_named_before_anything_is_loaded(changes, message, unload
 def unloaded(monkeypatch):
   """Nothing is loaded in this test."""
   monkeypatch.setattr(
-    config_lib.load_lib, "load_pool", lambda *_, **__: pytest.fail("a pool was loaded")
+    search.load, "load_pool", lambda *_, **__: pytest.fail("a pool was loaded")
   )
 
 
@@ -165,7 +165,7 @@ def test_a_judge_that_is_not_there_lists_the_experts_before_the_pool_is_loaded(
       "pool.experts": tuple(folders.write_adapters(tmp_path, base, 2)),
     },
   )
-  monkeypatch.setattr(config_lib, "pool", lambda _: pytest.fail("the pool was loaded"))
+  monkeypatch.setattr(search, "pool", lambda _: pytest.fail("the pool was loaded"))
   with pytest.raises(ValueError, match="task.judge='nobody'.*skill0, skill1.*folder"):
     search.plan(config, records=fakes.records())
 

@@ -12,6 +12,7 @@ import random
 import re
 from typing import Any, NamedTuple
 
+from jswarm.core import lookup
 from jswarm.tasks.synthetic.words import SPLITS, below, choose, sample
 
 NAMES = (
@@ -314,7 +315,7 @@ def _shortest(edges, start, end):
 def _distinct(rng, split, wanted):
   """(skill, Drawn) for each wanted skill, all different and of the split."""
   if split not in SPLITS:
-    raise ValueError(f"unknown split {split!r}: allowed are {', '.join(SPLITS)}")
+    raise ValueError(lookup.unknown("split", split, SPLITS))
   low, high = SPLITS[split]
   seen, found = set(), []
   for name in wanted:

@@ -14,6 +14,8 @@ import hashlib
 import random
 from typing import Any, NamedTuple
 
+from jswarm.core import lookup
+
 DIGITS = tuple("0123456789")
 LETTERS = tuple("abcdefghij")
 SPLITS = {"train": (0, 192), "dev": (192, 224), "test": (224, 256)}
@@ -248,7 +250,7 @@ def _question(rng, skills):
 def _distinct(draw, split, count):
   """`count` different questions of the split."""
   if split not in SPLITS:
-    raise ValueError(f"unknown split {split!r}: allowed are {', '.join(SPLITS)}")
+    raise ValueError(lookup.unknown("split", split, SPLITS))
   low, high = SPLITS[split]
   seen, found = set(), []
   for _ in range(100 * count + 1000):
