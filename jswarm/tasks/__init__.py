@@ -1,11 +1,11 @@
 """Data, prompts and scores: what a system is asked, and what its answer is worth.
 
-  published -> read -> data -> load -> base.Task
+  wishes -> load -> base.Task;  load <- data <- read, published
   kinds -> prompts, options, parse; custom: a utility of the user's own
   synthetic: tasks made here, with a pool that was trained for them
 
 Public: base.Task, base.Example, base.DataError, base.UtilityError, load.load_task,
-published.TASKS, kinds.KINDS.
+wishes.Source, wishes.Wishes, wishes.Judging, published.TASKS, kinds.KINDS.
 
 Tested elsewhere: base, custom, kinds, prompts, published in tasks/load. read in
 tasks/data. options in tasks/parse. synthetic/stories in tasks/synthetic/words.

@@ -17,7 +17,7 @@ from jswarm.pool import load, specs
 from jswarm.run import session
 from jswarm.run import workdir as workdir_lib
 from jswarm.systems.budget import Meter
-from jswarm.tasks import base, custom
+from jswarm.tasks import base, custom, wishes
 from jswarm.tasks import load as tasks_load
 from jswarm.wiring import config as config_lib
 
@@ -33,20 +33,24 @@ def task(
     )
   return tasks_load.load_task(
     c.name or None,
-    path=c.path or None,
-    dev_path=c.dev_path or None,
-    test_path=c.test_path or None,
-    records=records,
-    kind=c.kind,
-    parser=c.parser,
-    limit=c.limit,
-    chat=c.chat,
-    dev_size=c.dev_size or None,
-    test_size=c.test_size or None,
-    utility=utility or c.utility or None,
-    allow_overlap=c.allow_overlap,
-    seed=config.seed,
-    min_chunks=max(1, len(config.pool.experts)),
+    wishes.Source(
+      path=c.path or None,
+      dev_path=c.dev_path or None,
+      test_path=c.test_path or None,
+      records=records,
+    ),
+    wishes.Wishes(
+      kind=c.kind,
+      parser=c.parser,
+      limit=c.limit,
+      chat=c.chat,
+      dev_size=c.dev_size or None,
+      test_size=c.test_size or None,
+      allow_overlap=c.allow_overlap,
+      seed=config.seed,
+      min_chunks=max(1, len(config.pool.experts)),
+    ),
+    wishes.Judging(utility=utility or c.utility or None),
   )
 
 

@@ -18,12 +18,12 @@ from jswarm.systems import prompts, system
 from jswarm.systems.budget import Meter
 from jswarm.systems.evaluate import NOTHING, Evaluation, Evaluator, mean
 from jswarm.systems.memo import Memo
-from jswarm.tasks import kinds, load
+from jswarm.tasks import kinds
 from jswarm.tasks.base import UtilityError
 from jswarm.wiring import config as config_lib
 from jswarm.wiring import search
 from jswarm.wiring.defaults import get_config
-from tests import fakes
+from tests import fakes, loading
 from tests.fake_run import SMALL
 
 SIZE = 24
@@ -180,7 +180,7 @@ def test_a_task_without_bounds_is_scored_in_full_with_one_warning(caplog):
 
 
 def test_kinds_say_where_the_score_of_an_example_is_bounded_and_its_own():
-  task = lambda kind, **fields: load.load_task(
+  task = lambda kind, **fields: loading.load_task(
     "mine",
     kind=kind,
     test_size=0,
@@ -201,7 +201,7 @@ def _evaluator(score, followup=False):
     {"id": str(i), "question": f"q{i}", "answer": "A", "choices": {"A": "a", "B": "b"}}
     for i in range(7)
   ]
-  task = load.load_task(
+  task = loading.load_task(
     "mmlu",
     records={"dev": rows},
     test_size=0,

@@ -7,8 +7,7 @@ from jswarm.core.types import Reply
 from jswarm.systems import prompts, system
 from jswarm.systems.evaluate import Evaluator
 from jswarm.systems.memo import Memo
-from jswarm.tasks import load
-from tests import fakes
+from tests import fakes, loading
 
 WORDING = prompts.Wording(
   first="", middle="", last="", response="{k} {reply}", question="{prompt}"
@@ -21,7 +20,7 @@ def _task(name, **fields):
     {"id": str(i), "question": f"question {i}", "answer": "A", **fields}
     for i in range(6)
   ]
-  return load.load_task(name, records={"dev": rows[:3], "test": rows[3:]})
+  return loading.load_task(name, records={"dev": rows[:3], "test": rows[3:]})
 
 
 def _evaluate(task, say, judge=None, names=("a", "b")):

@@ -8,7 +8,7 @@ import pytest
 
 from jswarm.tasks import data
 from jswarm.tasks.base import DataError, Example
-from jswarm.tasks.load import load_task
+from tests.loading import load_task
 
 
 def qa(k, **other):

@@ -11,8 +11,8 @@ import pytest
 
 from jswarm.tasks.base import UtilityError
 from jswarm.tasks.custom import custom_utility
-from jswarm.tasks.load import load_task
 from jswarm.tasks.published import TASKS
+from tests.loading import load_task
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "data"
 CHOICES = {"A": "one", "B": "two"}
