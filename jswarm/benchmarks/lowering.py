@@ -213,9 +213,11 @@ def _search(small):
   """The moves of particles, from start to repair, and the decoding of graphs."""
   settings, count = pso.Settings(), _EXPERTS
   key = jax.eval_shape(lambda: jax.random.key(0))
-  swarms = {"adapters": _factors(workload.TOY if small else workload.GEMMA_7B)}
   adjacency = jax.ShapeDtypeStruct((count, 10, 10), jnp.float32)
-  swarms["graphs"] = adjacency
+  swarms = {
+    "adapters": _factors(workload.TOY if small else workload.GEMMA_7B),
+    "graphs": adjacency,
+  }
   told = jax.ShapeDtypeStruct((count,), jnp.float32)
   found = {}
   for name, position in swarms.items():

@@ -9,7 +9,7 @@ both dtypes share a reference.
 from collections.abc import Iterator, Mapping
 import functools
 import tempfile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from jswarm.formats import hf_model
 from jswarm.model import decoder as decoder_lib
 from jswarm.model.architecture import DecoderConfig
 
-_SIZE = dict(
+_SIZE: dict[str, Any] = dict(
   vocab=101,
   width=64,
   layers=4,
@@ -32,10 +32,10 @@ _SIZE = dict(
   hidden=96,
   max_positions=256,
 )
-_WIDE = _SIZE | dict(head_dim=24)  # not width / heads
+_WIDE: dict[str, Any] = _SIZE | dict(head_dim=24)  # not width / heads
 _HALF = (7, None, 7, None)
-_GEMMA = _WIDE | dict(norm_offset=1.0, embed_scale=8.0, activation="gelu_tanh")
-_GEMMA2 = _GEMMA | dict(post_norms=True, query_scale=10.0**-0.5, windows=_HALF)
+_GEMMA: dict[str, Any] = _WIDE | dict(norm_offset=1.0, embed_scale=8.0, activation="gelu_tanh")
+_GEMMA2: dict[str, Any] = _GEMMA | dict(post_norms=True, query_scale=10.0**-0.5, windows=_HALF)
 FAMILIES = {
   "llama": DecoderConfig(**_SIZE, tied=False),
   "llama, llama3 RoPE": DecoderConfig(

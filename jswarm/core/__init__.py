@@ -4,7 +4,8 @@
   lookup: what an unknown name may have meant; waits: what a user waits for
 
 Public: types.Request, types.Reply, types.Experts, digests.digest, digests.fingerprint,
-files.write_json, files.read_json, waits.told, lookup.near, lookup.unknown, lookup.check.
+files.write_json, files.read_json, waits.told, lookup.near, lookup.unknown,
+lookup.check.
 
 Tested elsewhere: types in engine/engine. digests in systems/memo. files in run/log.
 """

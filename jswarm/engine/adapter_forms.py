@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import dataclasses
 
 import jax
+import numpy as np
 
 from jswarm.core.types import PyTree
 
@@ -43,7 +44,7 @@ class Weights:
 
   params: PyTree
   adapters: PyTree = None
-  mix: object = None
+  mix: np.ndarray | None = None
   desks: tuple[int, ...] = ()
   apart: bool = False
 

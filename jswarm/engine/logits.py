@@ -106,10 +106,10 @@ def _advance(state: _State, tokens: Sequence[int]):
 
 def _gather(state):
   """(logits of each row, in the order of the requests; state)."""
-  found = [None] * sum(len(stream.members) for stream in state.streams)
+  found: dict[int, np.ndarray] = {}
   for stream in state.streams:
     # Copied: the next step takes the device's buffer.
     logits = np.array(stream.rows.logits)
     for i, row in zip(stream.members, logits):
       found[i] = row
-  return found, state
+  return [found[i] for i in range(len(found))], state

@@ -168,7 +168,7 @@ def batch(
   adapters, mix = weights.adapters, None
   if isinstance(adapters, lora.Grouped):
     adapters = adapters.replace(owners=jnp.asarray(owners))
-  elif adapters is not None:
+  elif adapters is not None and weights.mix is not None:
     mix = jnp.asarray(weights.mix[owners])
   decoder = make_decoder(source.group.config)
   rectangle = jnp.asarray(tokens), jnp.asarray(lengths)
@@ -183,7 +183,8 @@ def run(
   Rows share rectangles with those beside them, so give them sorted by length, or those
   that belong together side by side.
   """
-  found, made = [None] * len(rows), []
+  found: dict[int, np.ndarray] = {}
+  made = []
   for weights, mine in streams(source, [row.owner for row in rows]):
     for part in _cut(rows, mine, source.settings.pack_tokens):
       chosen = [rows[i] for i in part]
@@ -193,7 +194,7 @@ def run(
   for part, out in made:
     for i, row in zip(part, np.asarray(out)):
       found[i] = row
-  return found
+  return [found[i] for i in range(len(rows))]
 
 
 def _cut(rows, mine, most):

@@ -162,7 +162,7 @@ def _environment():
     extensions=[_Generation, jinja2.ext.loopcontrols],
   )
   environment.filters["tojson"] = _to_json
-  environment.globals["raise_exception"] = _refuse
+  environment.globals.update(raise_exception=_refuse)
   return environment
 
 

@@ -127,7 +127,7 @@ def stops(path) -> set[int]:
         f"{len(tokens) - 1}, the tokens that it has. Export the file again"
       )
     found |= {number} - {None}
-  more = _FAMILY_STOPS.get(file.metadata.get("general.architecture"), ())
+  more = _FAMILY_STOPS.get(str(file.metadata.get("general.architecture")), ())
   return found | {tokens.index(name) for name in more if name in tokens}
 
 

@@ -137,7 +137,7 @@ def encode(
 
 def _turn(tokenizer, prompt: str) -> str:
   where = _name(tokenizer)
-  template = chat_template.chosen(tokenizer.chat_template, where)
+  template = chat_template.chosen(tokenizer.chat_template, where) or ""
   special = tokenizer.special_tokens_map
   return chat_template.render(template, prompt, special, _today(tokenizer), where)
 

@@ -21,7 +21,7 @@ def run(session: Session) -> dict[str, Evaluation]:
   processes.phase("the final test")
   plan, files = session.plan, session.files
   plan.meter.armed = False
-  iteration = int(session.state.iteration)
+  iteration = int(session.reached.iteration)
   kept = processes.exchange("the tests so far", files and files.read_tests(iteration))[
     0
   ]
@@ -43,7 +43,7 @@ def run(session: Session) -> dict[str, Evaluation]:
 
 def contenders(session: Session) -> dict[str, Job]:
   """The systems that are tested, by name; all but the first on weights as they came."""
-  plan, state = session.plan, session.state
+  plan, state = session.plan, session.reached
   names, first = plan.experts.names, session.memo.first
   best = session.memo.named(state.best.weights)
   jobs = {

@@ -66,8 +66,8 @@ def _run(plan, folder):
     "seconds_asking": round(plan.meter.seconds, 3),
     "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
   }
-  result = Result(found, session.state.best, session.state, tested)
-  if files:
+  result = Result(found, session.reached.best, session.reached, tested)
+  if files and ledger:
     ledger.close()
     files.finish(plan, result)
   if held:

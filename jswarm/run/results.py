@@ -19,7 +19,7 @@ def of(session: Session, reason: str, tested: Mapping[str, Evaluation]) -> dict:
     session: at its end. reason: why the search ended.
     tested: the evaluation on test of each contender, by name.
   """
-  plan, state = session.plan, session.state
+  plan, state = session.plan, session.reached
   best_single = session.best_single()
   return {
     "schema_version": SCHEMA,

@@ -13,7 +13,7 @@ from jswarm.swarm import steps
 from jswarm.swarm.state import Settings, State, System
 from jswarm.systems import prompts
 from jswarm.systems.budget import Meter
-from jswarm.systems.evaluate import Evaluation
+from jswarm.systems.evaluate import Evaluation, Evaluator
 from jswarm.systems.memo import Memo
 from jswarm.tasks.base import Task
 
@@ -75,8 +75,15 @@ class Session:
   singles: dict[str, float] = dataclasses.field(default_factory=dict)
 
   @property
-  def evaluator(self):
+  def evaluator(self) -> Evaluator:
     return self.problem.evaluator
+
+  @property
+  def reached(self) -> State:
+    """The state, once there is one."""
+    if self.state is None:
+      raise RuntimeError("the search has not started: it has no state yet.")
+    return self.state
 
   def spending(self) -> dict[str, Any]:
     """What was asked, spent and failed so far, for a bit-exact resume; JSON-able."""

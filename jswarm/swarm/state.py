@@ -171,7 +171,7 @@ def keep(
   state: State,
   value: float,
   graph: Graph,
-  assignment: jax.Array,
+  assignment: jax.Array | np.ndarray,
   weights: tuple[PyTree, ...],
   iteration: int,
   step: int,

@@ -36,13 +36,12 @@ Answering = Generator[list[Ask], list[str], str]
 
 
 class Answerer(Protocol):
-  """Anything that turns a question into an answer by asking experts of a pool.
+  """Anything that turns a question into an answer by asking experts of a pool."""
 
-  Attributes:
-    weights: of the experts it asks; None: those that the pool came with.
-  """
-
-  weights: Weights | None
+  @property
+  def weights(self) -> Weights | None:
+    """Of the experts that it asks; None: those that the pool came with."""
+    ...
 
   def members(self) -> Sequence[int]:
     """The experts that an answer may depend on."""

@@ -20,7 +20,10 @@ _KEPT = 2  # named weights; their arrays stay in memory as long
 class Ledger(Protocol):
   """What keeps calls from one life of a search to the next; see `run.ledger`."""
 
-  known: Mapping[str, tuple[Reply, float]]
+  @property
+  def known(self) -> Mapping[str, tuple[Reply, float]]:
+    """Replies by key, each with the seconds that it took."""
+    ...
 
   def put(self, made: Mapping[str, Reply], seconds: float) -> None: ...
 

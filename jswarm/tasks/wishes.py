@@ -64,7 +64,7 @@ class Source:
       folder = Path(self.path)
       inside = name and folder.is_dir()
       return {"path": str(folder / f"{name}.json") if inside else os.fspath(self.path)}
-    places = {"dev": os.fspath(self.dev_path)}
+    places = {"dev": os.fspath(self.dev_path or "")}
     if self.test_path is not None:
       places["test"] = os.fspath(self.test_path)
     return places
@@ -146,7 +146,7 @@ def settle(name: str | None, wishes: Wishes, judging: Judging) -> Settled:
   Raises:
     ValueError: unknown name, kind or parser; wishes that contradict each other.
   """
-  known = TASKS.get(name)
+  known = TASKS.get(name or "")
   kind_name = _kind_name(name, wishes.kind, judging.utility, known)
   kind = KINDS[kind_name]
   _check_parser(wishes.parser, kind_name)

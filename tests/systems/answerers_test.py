@@ -12,8 +12,7 @@ from jswarm.systems.evaluate import Evaluator
 from jswarm.systems.memo import Memo
 from jswarm.systems.prompts import Question
 from jswarm.systems.system_memo import SystemMemo
-from jswarm.tasks import load
-from tests import fakes
+from tests import fakes, loading
 
 WORDING = prompts.Wording(
   first="FIRST",
@@ -36,7 +35,9 @@ def _task(size=4):
   rows = [
     {"id": str(i), "question": f"question {i}", "answer": "yes"} for i in range(size)
   ]
-  return load.load_task("mine", records={"dev": rows}, kind="exact_match", test_size=0)
+  return loading.load_task(
+    "mine", records={"dev": rows}, kind="exact_match", test_size=0
+  )
 
 
 def _chain(weights=None):
@@ -138,7 +139,7 @@ def test_context_is_dealt_to_the_places_of_an_answerer(made):
 def test_systems_of_different_weights_are_scored_beside_each_other():
   experts, _ = fakes.numeric(num=3)
   memo = Memo(experts)
-  task = load.load_task(
+  task = loading.load_task(
     "mine", records=fakes.records(), kind="custom", utility=fakes.mean_of_numbers
   )
   evaluator = Evaluator(task, memo, WORDING, cache=SystemMemo(memo))
