@@ -42,7 +42,11 @@ _step = jax.jit(fusion.step, static_argnames=("decoder",), donate_argnames=("row
 
 
 def make_logits(sources: Sequence[Source]) -> Logits:
-  """The logits of a pool; every row's cache is held until its state is dropped."""
+  """The logits of a pool.
+
+  A state holds the cache of every row, and what its rows run on: experts that are whole
+  models, or merged (engine.form), are all on the device until it is dropped.
+  """
   of = {expert: source for source in sources for expert in source.group.members}
   words = lambda expert: of[expert].group.tokenizer
 

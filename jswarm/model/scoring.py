@@ -15,6 +15,7 @@ from jswarm.model.decoder import Decoder
 _LOGITS = 1 << 26  # numbers of logits that exist at a time, 256 MiB
 
 
+@partial(jax.jit, static_argnums=1)
 def positions_of(lengths, width: int):
   """int32 [B, T]: 0, 1, 2 ... up to each row's length, then -1."""
   index = jnp.arange(width, dtype=jnp.int32)[None]
@@ -37,22 +38,29 @@ def log_probs(
     float32 [B, R]: entry r is log p(tokens[begins + r] | tokens[: begins + r]), 0
     where the row has ended.
   """
-  width = tokens.shape[1]
-  place = begins[:, None] + jnp.arange(most, dtype=jnp.int32)[None]  # [B, R]
-  inside = place < lengths[:, None]
-  place = jnp.where(inside, place, 1)
-  wanted = jnp.take_along_axis(tokens, jnp.minimum(place, width - 1), axis=1)
-  positions = positions_of(lengths, width)
+  positions = positions_of(lengths, tokens.shape[1])
+  at, wanted, inside = _asked(tokens, lengths, begins, most)
   states, _ = decoder.hidden(
-    params, tokens, positions, adapters=adapters, mix=mix, at=place - 1
+    params, tokens, positions, adapters=adapters, mix=mix, at=at
   )
   kept = {name: part for name, part in params.items() if name != "layers"}
-  return jnp.where(inside, _chosen(decoder, kept, states, wanted), 0.0)
+  return _chosen(decoder, kept, states, wanted, inside)
+
+
+@partial(jax.jit, static_argnums=3)
+def _asked(tokens, lengths, begins, most):
+  """[B, R] each: positions whose states foretell, tokens that come, is it one."""
+  place = begins[:, None] + jnp.arange(most, dtype=jnp.int32)[None]
+  inside = place < lengths[:, None]
+  place = jnp.where(inside, place, 1)
+  last = tokens.shape[1] - 1
+  return place - 1, jnp.take_along_axis(tokens, jnp.minimum(place, last), 1), inside
 
 
 @partial(jax.jit, static_argnums=0)
-def _chosen(decoder, params, states, wanted):
-  """Log-softmax of states[B, R, D] at wanted[B, R], few positions at a time."""
+def _chosen(decoder, params, states, wanted, inside):
+  """Log-softmax of states[B, R, D] at wanted[B, R] where `inside`, else 0; for few
+  positions at a time."""
   rows, most = wanted.shape
   size = max(1, min(most, _LOGITS // (rows * decoder.config.vocab)))
   count = -(-most // size)
@@ -70,7 +78,8 @@ def _chosen(decoder, params, states, wanted):
     wanted.reshape(rows, count, size).swapaxes(0, 1),
   )
   out = jax.lax.map(one, parts)  # [count, B, size]
-  return out.swapaxes(0, 1).reshape(rows, count * size)[:, :most]
+  out = out.swapaxes(0, 1).reshape(rows, count * size)[:, :most]
+  return jnp.where(inside, out, 0.0)
 
 
 def mean_states(decoder: Decoder, params, adapters, mix, tokens, lengths):
@@ -81,5 +90,10 @@ def mean_states(decoder: Decoder, params, adapters, mix, tokens, lengths):
   """
   positions = positions_of(lengths, tokens.shape[1])
   states, _ = decoder.hidden(params, tokens, positions, adapters=adapters, mix=mix)
+  return _mean(states, lengths, positions)
+
+
+@jax.jit
+def _mean(states, lengths, positions):
   total = jnp.sum(jnp.where((positions >= 0)[:, :, None], states, 0.0), axis=1)
   return total / jnp.maximum(lengths, 1)[:, None].astype(jnp.float32)

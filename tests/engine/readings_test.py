@@ -29,14 +29,17 @@ def merged(group, expert, particles=None):
   return lora.merge(group.params, jax.tree.map(lambda x: x[expert], particles))
 
 
+DECODER = make_decoder(tiny.CONFIG)
+APPLY, STATES = jax.jit(DECODER.apply), jax.jit(DECODER.hidden)
+
+
 def whole(params, text):
   """(log-softmax [T, V], states [T, D]) of one text, by the plain decoder."""
-  decoder = make_decoder(tiny.CONFIG)
-  tokens = jnp.asarray([text], jnp.int32)
-  positions = jnp.arange(len(text), dtype=jnp.int32)[None]
-  logits, _ = decoder.apply(params, tokens, positions)
-  states, _ = decoder.hidden(params, tokens, positions)
-  return np.asarray(jax.nn.log_softmax(logits[0])), np.asarray(states[0])
+  tokens, positions = np.zeros((1, 64), np.int32), np.full((1, 64), -1, np.int32)
+  tokens[0, : len(text)], positions[0, : len(text)] = text, np.arange(len(text))
+  logits = np.asarray(APPLY(params, tokens, positions)[0])[0, : len(text)]
+  states = np.asarray(STATES(params, tokens, positions)[0])[0, : len(text)]
+  return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True), states
 
 
 def likelihood(params, prompt, completion):

@@ -114,6 +114,18 @@ def test_the_chat_template_brings_the_only_bos(bpe):
   assert bpe.decode(ids) == wanted
 
 
+@pytest.mark.parametrize("chat", [False, True])
+def test_a_reply_is_encoded_as_one_text_with_its_prompt_and_template(chat, bpe):
+  prompts, replies = ["the cat", "sat"], [" sat on", ""]
+  found = tokenizer_lib.encode(bpe, prompts, chat, replies)
+  [before, alone] = tokenizer_lib.encode(bpe, prompts, chat)
+  ids = tokenizer_lib.encode(bpe, [" sat on"])[0]
+  assert found[0] == [*before, *ids[1:]]  # without a second BOS
+  assert found[1] == alone
+  byte = tokenizer_lib.encode(tokenizer_lib.ByteTokenizer(), ["a"], chat, ["b"])
+  assert byte == [[97, 98]]
+
+
 def test_chat_without_a_template_is_plain_with_one_warning(monkeypatch):
   warnings = []
   monkeypatch.setattr(logging, "warning", lambda *args: warnings.append(args))

@@ -8,12 +8,11 @@ import pytest
 from jswarm.model import decoder as decoder_lib
 from jswarm.model import fusion
 from tests.model.decoder_test import RICH, make
-from tests.model.scoring_test import ROWS, rectangle
+from tests.model.scoring_test import ROWS, plain, rectangle
 
 
 def last_logits(decoder, params, row):
-  positions = jnp.arange(len(row), dtype=jnp.int32)[None]
-  return decoder.apply(params, jnp.asarray([row]), positions)[0][0, -1]
+  return plain(decoder, params, row)[0][-1]
 
 
 @pytest.mark.parametrize("unstacked", [False, True])

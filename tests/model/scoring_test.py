@@ -1,5 +1,7 @@
 """Log-probabilities of given tokens and means of states, against plain `apply`."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,11 +24,25 @@ def rectangle(rows, width):
   return jnp.asarray(tokens), jnp.asarray(lengths)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(decoder, params, tokens, positions):
+  logits, _ = decoder.apply(params, tokens, positions)
+  states, _ = decoder.hidden(params, tokens, positions)
+  return logits, states, decoder.head(params, states)
+
+
+def plain(decoder, params, row):
+  """(logits [T, V], states [T, D], logits of the states) of one row alone."""
+  tokens, lengths = rectangle([row], 16)
+  positions = scoring.positions_of(lengths, 16)
+  parts = _apply(decoder, params, tokens, positions)
+  return [np.asarray(part)[0, : len(row)] for part in parts]
+
+
 def expected(decoder, params, row, begin):
-  positions = jnp.arange(len(row), dtype=jnp.int32)[None]
-  logits, _ = decoder.apply(params, jnp.asarray([row]), positions)
-  every = jax.nn.log_softmax(logits[0])
-  return [float(every[t - 1, row[t]]) for t in range(begin, len(row))]
+  logits, *_ = plain(decoder, params, row)
+  every = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+  return [every[t - 1, row[t]] for t in range(begin, len(row))]
 
 
 @pytest.mark.parametrize("unstacked", [False, True])
@@ -58,11 +74,9 @@ def test_means_leave_out_padding_and_are_of_the_states_before_the_head():
   decoder, params = make(RICH)
   means = scoring.mean_states(decoder, params, None, None, *rectangle(ROWS, 11))
   for row, mean in zip(ROWS, means):
-    positions = jnp.arange(len(row), dtype=jnp.int32)[None]
-    states, _ = decoder.hidden(params, jnp.asarray([row]), positions)
-    np.testing.assert_allclose(mean, states[0].mean(axis=0), rtol=1e-5, atol=1e-5)
-    logits, _ = decoder.apply(params, jnp.asarray([row]), positions)
-    np.testing.assert_allclose(decoder.head(params, states), logits, atol=1e-5)
+    logits, states, again = plain(decoder, params, row)
+    np.testing.assert_allclose(mean, states.mean(axis=0), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(again, logits, atol=1e-5)
 
 
 def test_a_row_that_only_fills_the_batch_is_zero_and_finite():
@@ -92,5 +106,5 @@ def test_each_row_has_its_own_adapter_and_none_of_its_neighbours(form):
     merged = lora.merge(params, jax.tree.map(lambda x: x[owner], adapters))
     wanted = expected(decoder, merged, rows[b], BEGINS[b])
     np.testing.assert_allclose(out[b, : len(wanted)], wanted, rtol=1e-4, atol=1e-4)
-    alone = scoring.mean_states(decoder, merged, None, None, *rectangle([rows[b]], 8))
-    np.testing.assert_allclose(means[b], alone[0], rtol=1e-4, atol=1e-4)
+    states = plain(decoder, merged, rows[b])[1]
+    np.testing.assert_allclose(means[b], states.mean(axis=0), rtol=1e-4, atol=1e-4)
