@@ -86,7 +86,8 @@ def _admit(rest, tokens, index, logits, lane, length, limit, seed, stops, *, sam
   prompt_slots = rest.cache.positions.shape[1] - rest.said.shape[1]
   token, kept = draw(logits, seed, jnp.zeros_like(lane), stops, sampling)
   kept &= limit > 0
-  prompt = jnp.take(tokens, index, mode="clip")
+  # The barrier: the TPU's compiler aborts on a gather fused into the scatter below.
+  prompt = jax.lax.optimization_barrier(jnp.take(tokens, index, mode="clip"))
   slot = jnp.arange(prompt_slots, dtype=jnp.int32)[None]
   places = jnp.where(slot < length[:, None], slot, -1)
   places = jnp.pad(places, ((0, 0), (0, rest.said.shape[1])), constant_values=-1)
