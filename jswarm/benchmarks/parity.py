@@ -122,7 +122,8 @@ def speak(config: DecoderConfig, params: PyTree, dtype: str) -> list[_Reply]:
   lengths = np.array(_LENGTHS, np.int32)
   prompts = rng.integers(0, config.vocab, (len(lengths), max(_LENGTHS)), np.int32)
   cast = jax.tree.map(lambda x: x.astype(dtype), params)
-  first, rest, said = map(np.asarray, _speak(config, cast, prompts, lengths))
+  run = _compiled(jax.default_backend() == "cpu")
+  first, rest, said = map(np.asarray, run(config, cast, prompts, lengths))
   return [
     _Reply(
       np.concatenate([prompts[row, :length], said[row]]),
@@ -133,7 +134,13 @@ def speak(config: DecoderConfig, params: PyTree, dtype: str) -> list[_Reply]:
   ]
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.cache
+def _compiled(cheap):
+  """`_speak` under jit; `cheap`: most of its time on CPU is compiling."""
+  options = {"xla_backend_optimization_level": 0} if cheap else None
+  return jax.jit(_speak, static_argnums=0, compiler_options=options)
+
+
 def _speak(config, params, tokens, lengths):
   """(logits [B, T, V] of the prompts, [B, M, V] behind each token, tokens [B, M])."""
   apply = decoder_lib.make_decoder(config).apply

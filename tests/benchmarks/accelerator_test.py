@@ -108,7 +108,8 @@ runpy.run_module("experiments.accelerator_check", run_name="__main__")
   assert "on fire" in found["sections"]["bad"]["error"]
 
 
-def test_numpy_and_the_device_say_the_same():
+def test_numpy_and_the_device_say_the_same(monkeypatch):
+  monkeypatch.setattr(parity, "_missing", lambda: "not in a fast test")
   found = {check.name: check for check in parity.run(QWEN3)}
   assert all(check.passed for check in found.values())
   assert found["qwen3, float32"].figures["error"] < 1e-5
