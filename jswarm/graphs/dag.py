@@ -114,8 +114,8 @@ def from_edges(edges: Sequence | np.ndarray, end: int | None = None) -> Dag:
   matrix = np.asarray(edges)
   _check_matrix(matrix)
   matrix = matrix.astype(bool)
-  rank = jnp.asarray(_rank(matrix), jnp.int32)
-  return make_dag(jnp.asarray(matrix), jnp.int32(_end_node(matrix, end)), rank)
+  rank = _rank(matrix).astype(np.int32)
+  return make_dag(matrix, np.int32(_end_node(matrix, end)), rank)
 
 
 def _check_matrix(matrix):

@@ -289,6 +289,11 @@ def random(n: int, key: jax.Array) -> Dag:
   """The greedy decode of a uniformly random adjacency."""
   if key is None:
     raise ValueError("key is None: the random topology needs a key.")
+  return _random(key, n)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _random(key, n):
   return decode(init_adjacency(key, 1, n)[0])
 
 
