@@ -34,8 +34,12 @@ _SIZE: dict[str, Any] = dict(
 )
 _WIDE: dict[str, Any] = _SIZE | dict(head_dim=24)  # not width / heads
 _HALF = (7, None, 7, None)
-_GEMMA: dict[str, Any] = _WIDE | dict(norm_offset=1.0, embed_scale=8.0, activation="gelu_tanh")
-_GEMMA2: dict[str, Any] = _GEMMA | dict(post_norms=True, query_scale=10.0**-0.5, windows=_HALF)
+_GEMMA: dict[str, Any] = _WIDE | dict(
+  norm_offset=1.0, embed_scale=8.0, activation="gelu_tanh"
+)
+_GEMMA2: dict[str, Any] = _GEMMA | dict(
+  post_norms=True, query_scale=10.0**-0.5, windows=_HALF
+)
 FAMILIES = {
   "llama": DecoderConfig(**_SIZE, tied=False),
   "llama, llama3 RoPE": DecoderConfig(

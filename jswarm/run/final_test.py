@@ -15,6 +15,8 @@ from jswarm.systems import system as system_lib
 from jswarm.systems.evaluate import Evaluation, mean
 from jswarm.systems.system import Job
 
+_key = jax.jit(jax.random.key)  # else it is several small programs
+
 
 def run(session: Session) -> dict[str, Evaluation]:
   """{name: evaluation on test} of every contender; no budget cuts it short."""
@@ -52,7 +54,7 @@ def contenders(session: Session) -> dict[str, Job]:
     "best_single": system_lib.single(names.index(session.best_single()), first),
   }
   if plan.baselines:
-    size, key = len(names), jax.random.key(plan.seed)
+    size, key = len(names), _key(np.int64(plan.seed))
     for name in ("star", "chain", "random"):
       dag = decode.TOPOLOGIES[name](size, key)
       jobs[name] = system_lib.make_job(dag, weights=first)

@@ -28,6 +28,8 @@ from jswarm.systems.memo import Memo
 from jswarm.systems.system_memo import SystemMemo
 from jswarm.tasks.base import UtilityError
 
+_key = jax.jit(jax.random.key)  # else it is several small programs
+
 
 def run(plan: Plan, workdir: str | None) -> Result:
   """Runs or continues the search in `workdir` (None: keeps nothing on disk).
@@ -100,7 +102,7 @@ def _scored_once(score):
 
 def _search(session):
   """Iterates until something ends the search: the finish reason."""
-  plan, key = session.plan, jax.random.key(session.plan.seed)
+  plan, key = session.plan, _key(np.int64(session.plan.seed))
   _restore(session)
   after = int(session.state.iteration) if session.state else -1
   if session.files:

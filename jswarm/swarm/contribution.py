@@ -108,3 +108,12 @@ def jfk_noise(
   known = jnp.where(jnp.isfinite(utility), utility, 0.0)
   gap = shares * (known[:, None] - scores[None, :])
   return jnp.sqrt(jnp.nanmean(jnp.sum(gap**2, axis=0)))
+
+
+@functools.partial(jax.jit, static_argnames="num_experts")
+def credit(
+  assignments: jax.Array, utility: jax.Array, num_experts: int
+) -> tuple[jax.Array, jax.Array]:
+  """`jfk_score` and its `jfk_noise`, as one program."""
+  scores = jfk_score(assignments, utility, num_experts)
+  return scores, jfk_noise(assignments, utility, scores)

@@ -67,13 +67,15 @@ class Credit(NamedTuple):
 # Outside of jit the smallest operation is a program of its own, compiled at first: keys
 # are made by jitted functions, and numbers of the host are placed, not computed.
 _fold = jax.jit(jax.random.fold_in)
-_split = jax.jit(
-  lambda key, count: tuple(jax.random.split(key, count)), static_argnums=1
-)
 _start = jax.jit(pso.start, static_argnums=3)
 _ask = jax.jit(pso.ask, static_argnums=2)
 _tell = jax.jit(pso.tell)
 _rescored = jax.jit(pso.rescore)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _split(key, count):
+  return tuple(jax.random.split(key, count))
 
 
 def start(
@@ -172,7 +174,7 @@ def role_step(
   # 1. Move the adjacencies, decode each to a graph.
   role = _ask(move_key, state.role, settings.role)
   graphs = _decode(decode_key, role.position, settings)
-  scored = np.asarray(motion.draw_scored(drop_key, settings.graphs, settings.role))
+  scored = _scored(drop_key, settings.graphs, settings.role)
   # 2. Score them, and beside them the swarm's best: since the weights have moved, what
   #    is it worth today?
   jobs = [job for job, s in zip(_jobs(graphs, weights), scored) if s]
@@ -233,9 +235,7 @@ def weight_step(
   state, repaired = _move_weights(move_key, state, settings)
   trees = positions(state)
   # 3. Credit every expert, and score the system that they make together.
-  scored = np.asarray(
-    motion.draw_scored(drop_key, settings.assignments, settings.weight)
-  )
+  scored = _scored(drop_key, settings.assignments, settings.weight)
   identity = settings.mode == "fixed" and bool(scored.any())
   weights = problem.evaluator.named(trees)
   credit = _score_weights(
@@ -333,10 +333,8 @@ def _score_weights(
   values, evaluations = _score(problem, asked)
   utility = np.full(len(assignments), np.nan, np.float32)
   utility[chosen] = values["assignments"]
-  jfk = np.asarray(
-    contribution.jfk_score(assignments, utility, len(problem.experts.names))
-  )
-  noise = contribution.jfk_noise(assignments, utility, jfk)
+  num = len(problem.experts.names)
+  jfk, noise = jax.device_get(contribution.credit(assignments, utility, num))
   info = _info(
     "weight",
     np.append(utility, values["identity"]),
@@ -400,7 +398,16 @@ def _pick(tree, index):
   return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
-_pick_one = jax.jit(_pick)  # of arrays on a device: one program for all leaves
+def _pick_one(graphs, index):
+  """Graph `index` of the batched ones, placed on the device again."""
+  return jax.device_put(_pick(jax.tree.map(np.asarray, graphs), index))
+
+
+def _scored(key, size, settings):
+  """bool [size] on the host: what to score; without dropout nothing is drawn."""
+  if not settings.dropout_k and not settings.dropout_n:
+    return np.ones(size, bool)
+  return np.asarray(motion.draw_scored(key, size, settings))
 
 
 def _place(value):
