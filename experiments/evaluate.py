@@ -60,12 +60,13 @@ def main(argv):
 
 def _subject(config):
   """(evaluator, job) of what the flags name."""
+  resolved = config_lib.resolve(config)
   if _SYSTEM.value:
-    task = search.task(config_lib.resolve(config))
-    judge = search.judge(config, task, alone=True)  # its weights in the system moved
+    task = search.task(resolved)
+    judge = search.judge(resolved, task, alone=True)  # its weights in the system moved
     found = system.load_system(_SYSTEM.value)
     return _evaluator(task, found.experts, found.wording, judge), found.job
-  names = search.names(config)
+  names = search.names(resolved)
   if _EXPERT.value and _EXPERT.value not in names:
     raise ValueError(f"--expert={_EXPERT.value}: the pool has {', '.join(names)}.")
   plan = search.plan(config)

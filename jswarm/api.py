@@ -72,7 +72,7 @@ def search(
   settings = config_lib.override(get_config(), config or {})
   if utility and settings.task.kind is None and not settings.task.name:
     settings.task.kind = "custom"
-  serving = config_lib.engine_settings(config_lib.resolve(settings))
+  serving = config_lib.resolve(settings).engine
   settings.pool.experts = pool.names
   settings.pool.dtype = str(pool.groups[0].dtype)
   settings.pool.today = pool.today

@@ -18,7 +18,6 @@ from jswarm.graphs import decode
 from jswarm.systems import prompts, system, waves
 from jswarm.tasks.synthetic import stories
 from jswarm.wiring import config
-from jswarm.wiring.defaults import get_config
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _HIT = "/jax/compilation_cache/cache_hits"
@@ -139,7 +138,7 @@ def _graphs():
 
 
 def _answer(experts, jobs, count, small):
-  wording = config.wording(config.resolve(get_config()))
+  wording = config.resolve_default({}).wording
   asked = [
     prompts.Question(r["question"])
     for r in stories.questions("dev", count, 0, ("arithmetic",))

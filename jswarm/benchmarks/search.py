@@ -38,7 +38,6 @@ from jswarm.tasks import base as base_lib
 from jswarm.tasks.synthetic import stories
 from jswarm.wiring import config as config_lib
 from jswarm.wiring import search
-from jswarm.wiring.defaults import get_config
 
 _MODEL = ", one model for all experts, loads not counted"
 PARTS = ("text", "prefill", "decode")
@@ -133,36 +132,31 @@ def _side(options, dtype, sizes):
     base.config, sizes.experts, sizes.rank, sizes.projections
   )
   experts = workload.serve(workload.lora_pool(base, particles), {})
-  config = config_lib.resolve(
-    config_lib.override(
-      get_config(),
-      {
-        "search.mode": "as_published",
-        "search.graphs": sizes.graphs,
-        "search.assignments": sizes.graphs,
-        "task.name": "gsm8k",
-        "task.limit": sizes.limit,
-        "task.dev_size": options.dev,
-        "task.test_size": 1,
-      },
-    )
+  published_file = options.data if pathlib.Path(options.data).is_file() else ""
+  config = config_lib.resolve_default(
+    {
+      "search.mode": "as_published",
+      "search.graphs": sizes.graphs,
+      "search.assignments": sizes.graphs,
+      "task.name": "gsm8k",
+      "task.path": published_file,
+      "task.limit": sizes.limit,
+      "task.dev_size": options.dev,
+      "task.test_size": 1,
+    }
   )
   task = _task(config, options)
   meter = Meter()
   memo = Memo(experts, meter, time.perf_counter)
-  recording = _Recording(task, memo, config_lib.wording(config))
-  iterate = _iterate(
-    options.seed, memo, meter, recording, task.dev, config_lib.swarm_settings(config)
-  )
-  return _Side(
-    base, experts, task, config_lib.wording(config), meter, recording, iterate
-  )
+  recording = _Recording(task, memo, config.wording)
+  iterate = _iterate(options.seed, memo, meter, recording, task.dev, config.swarm)
+  return _Side(base, experts, task, config.wording, meter, recording, iterate)
 
 
 def _task(config, options):
   """GSM8K from its published file, else sums in stories of our own."""
-  if options.data and pathlib.Path(options.data).is_file():
-    return search.task(config_lib.override(config, {"task.path": options.data}))
+  if config.task.path:
+    return search.task(config)
   records = {
     split: stories.questions(split, count, options.seed, ("arithmetic",))
     for split, count in (("dev", options.dev), ("test", 1))

@@ -11,7 +11,6 @@ from jswarm.formats import tokenizer
 from jswarm.systems import prompts
 from jswarm.tasks.synthetic import stories
 from jswarm.wiring import config
-from jswarm.wiring.defaults import get_config
 
 ROWS, BEFORE, LIMIT = (1, 4, 8), 2, 96  # of a tail; replies that a node reads; tokens
 
@@ -44,7 +43,7 @@ def _inner_nodes(experts, count, limit, seed):
     for story in stories.questions("dev", BEFORE * count, seed, ("arithmetic",))
   ]
   first = experts.ask([Request(0, question, limit, True) for question in asked])
-  wording = config.wording(config.resolve(get_config()))
+  wording = config.resolve_default({}).wording
   return [
     Request(
       0,

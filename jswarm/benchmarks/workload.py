@@ -22,7 +22,6 @@ from jswarm.pool import load as load_lib
 from jswarm.pool import specs as specs_lib
 from jswarm.tasks.synthetic import stories as stories_lib
 from jswarm.wiring import config as config_lib
-from jswarm.wiring.defaults import get_config
 
 TOY = DecoderConfig(
   vocab=259,
@@ -155,10 +154,7 @@ def merged(base: Base, particles: PyTree, expert: int) -> PyTree:
 
 def serve(pool: load_lib.Pool, changes: Mapping[str, Any]) -> Experts:
   """The pool behind the engine; `changes` as {"engine.rows": 8, ...}."""
-  config = config_lib.override(get_config(), changes)
-  return engine.make_experts(
-    pool, config_lib.engine_settings(config_lib.resolve(config))
-  )
+  return engine.make_experts(pool, config_lib.resolve_default(changes).engine)
 
 
 def counted(run: Callable[[], Any]) -> tuple[Any, dict[str, float]]:

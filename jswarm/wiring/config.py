@@ -1,10 +1,13 @@
-"""Configuration of a search -> typed settings and callables: the only reader of it, and
-the only place where the search wing meets the model wing.
+"""Configuration of a search -> `Resolved`, typed settings: the only reader of it.
 
-Cheap checks come first: settings, then data, then adapters, then bases.
+  get_config -> override -> resolve -> Resolved
+
+A ConfigDict is what a user wrote, in which fields may be open; everything behind
+`resolve` works with the record.
 """
 
 from collections.abc import Mapping
+import dataclasses
 import json
 from typing import Any
 
@@ -21,26 +24,112 @@ from jswarm.swarm.state import Settings
 from jswarm.systems import prompts
 from jswarm.tasks import kinds
 from jswarm.tasks import published as published_lib
+from jswarm.tasks.wishes import Wishes
+from jswarm.wiring.defaults import get_config
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
-def resolve(config: ConfigDict) -> ConfigDict:
-  """A copy in which what "None" leaves to the mode is decided."""
-  config = ConfigDict(config.to_dict())
-  published = config.search.mode == "as_published"
-  by_mode = [
-    (config.graph, "top_p", 0.0 if published else 0.8),
-    (config.graph, "as_published", published),
-    (config.search, "role_weights", "current" if published else "best"),
-    (config.role, "step_decay", 1.0 if published else 0.95),
-    (config.weight, "step_decay", 1.0 if published else 0.95),
-    (config.task, "parser", _parser(config.task, published)),
-  ]
-  for section, field, value in by_mode:
-    if section[field] is None:
-      section[field] = value
-  return config
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskSettings:
+  """Section `task`: strings that are empty name nothing.
+
+  Attributes:
+    name: of the task; path, dev_path, test_path: of its data.
+    records, utility: "pkg.module:function".
+    judge: expert of the pool or path of another model.
+    wishes: how the task is asked and cut.
+  """
+
+  name: str
+  path: str
+  dev_path: str
+  test_path: str
+  records: str
+  utility: str
+  judge: str
+  wishes: Wishes
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PoolSettings:
+  """Section `pool`, but for `space`, which is the engine's affair."""
+
+  base: str
+  experts: tuple[str | Mapping[str, str], ...]
+  dtype: str
+  allow_pickle: bool
+  today: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Resolved:
+  """A configuration in which nothing is open; made by `resolve` alone.
+
+  Attributes:
+    swarm: sizes and rules of the search; wording: of the nodes' prompts.
+    engine: how the pool is served; processes: how long they wait for each other.
+    budget: {"calls", "tokens", "seconds"}, 0: no limit.
+    every, keep, on_full: of checkpoints, see `run.checkpoint`.
+    tensorboard, baselines: what is logged and tested besides.
+    flat: {"section.field": value} of the whole, JSON-able, as in config.json.
+  """
+
+  seed: int
+  task: TaskSettings
+  pool: PoolSettings
+  swarm: Settings
+  wording: prompts.Wording
+  engine: settings_lib.Settings
+  processes: watchdog.Settings
+  budget: Mapping[str, float]
+  every: int
+  keep: int
+  on_full: str
+  tensorboard: bool
+  baselines: bool
+  flat: Mapping[str, Any]
+
+
+def resolve(config: ConfigDict) -> Resolved:
+  """Decides what "None" leaves to the mode, and checks every field.
+
+  Raises:
+    ValueError: names the field, what was allowed, what to change.
+  """
+  config = _decided(config)
+  return Resolved(
+    seed=config.seed,
+    swarm=Settings(
+      **config.search,
+      graph=decode.Settings(**config.graph),
+      role=motion.Settings(**config.role),
+      weight=motion.Settings(**config.weight),
+    ),
+    wording=prompts.Wording(**config.messages),
+    engine=_engine(config),
+    task=_task(config),
+    pool=PoolSettings(
+      base=config.pool.base,
+      experts=tuple(config.pool.experts),
+      dtype=config.pool.dtype,
+      allow_pickle=config.pool.allow_pickle,
+      today=config.pool.today,
+    ),
+    processes=processes(config),
+    budget=dict(config.budget),
+    every=config.checkpoint.every,
+    keep=config.checkpoint.keep,
+    on_full=config.checkpoint.on_full,
+    tensorboard=config.log.tensorboard,
+    baselines=config.log.baselines,
+    flat=flatten(config),
+  )
+
+
+def resolve_default(changes: Mapping[str, Any]) -> Resolved:
+  """The default configuration with {"engine.rows": 8, ...}, resolved."""
+  return resolve(override(get_config(), changes))
 
 
 def flatten(config: ConfigDict) -> dict[str, Any]:
@@ -70,31 +159,8 @@ def override(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
   return config
 
 
-def swarm_settings(config: ConfigDict) -> Settings:
-  """The search wing's settings from a resolved config."""
-  return Settings(
-    **config.search,
-    graph=decode.Settings(**config.graph),
-    role=motion.Settings(**config.role),
-    weight=motion.Settings(**config.weight),
-  )
-
-
-def wording(config: ConfigDict) -> prompts.Wording:
-  return prompts.Wording(**config.messages)
-
-
-def engine_settings(config: ConfigDict) -> settings_lib.Settings:
-  fields = {k: v for k, v in config.engine.items() if k != "compile_cache"}
-  return settings_lib.Settings(
-    **fields,
-    space=config.pool.space,
-    seed=config.seed,
-    sampling=Sampling(**config.generation),
-  )
-
-
 def processes(config: ConfigDict) -> watchdog.Settings:
+  """Section `processes`, which a launcher needs before all else is resolved."""
   c = config.processes
   return watchdog.Settings(start=c.start, silence=c.silence, step=c.step)
 
@@ -107,6 +173,59 @@ def model_dtype(name: str, where: str):
   """
   lookup.check(where, name, DTYPES)
   return DTYPES[name]
+
+
+def _decided(config: ConfigDict) -> ConfigDict:
+  """A copy in which what "None" leaves to the mode is decided."""
+  config = ConfigDict(config.to_dict())
+  published = config.search.mode == "as_published"
+  by_mode = [
+    (config.graph, "top_p", 0.0 if published else 0.8),
+    (config.graph, "as_published", published),
+    (config.search, "role_weights", "current" if published else "best"),
+    (config.role, "step_decay", 1.0 if published else 0.95),
+    (config.weight, "step_decay", 1.0 if published else 0.95),
+    (config.task, "parser", _parser(config.task, published)),
+  ]
+  for section, field, value in by_mode:
+    if section[field] is None:
+      section[field] = value
+  return config
+
+
+def _engine(config):
+  # The compile cache is jax's, for the whole program: launchers turn it on.
+  fields = {k: v for k, v in config.engine.items() if k != "compile_cache"}
+  return settings_lib.Settings(
+    **fields,
+    space=config.pool.space,
+    seed=config.seed,
+    sampling=Sampling(**config.generation),
+  )
+
+
+def _task(config):
+  c = config.task
+  return TaskSettings(
+    name=c.name,
+    path=c.path,
+    dev_path=c.dev_path,
+    test_path=c.test_path,
+    records=c.records,
+    utility=c.utility,
+    judge=c.judge,
+    wishes=Wishes(
+      kind=c.kind,
+      parser=c.parser,
+      limit=c.limit,
+      chat=c.chat,
+      dev_size=c.dev_size or None,
+      test_size=c.test_size or None,
+      allow_overlap=c.allow_overlap,
+      seed=config.seed,
+      min_chunks=max(1, len(config.pool.experts)),
+    ),
+  )
 
 
 def _parser(task_config, published):

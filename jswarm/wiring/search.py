@@ -20,41 +20,29 @@ from jswarm.systems.budget import Meter
 from jswarm.tasks import base, custom, wishes
 from jswarm.tasks import load as tasks_load
 from jswarm.wiring import config as config_lib
+from jswarm.wiring.config import Resolved
 
 
 def task(
-  config: ConfigDict, records: Any = None, utility: Callable | str | None = None
+  config: Resolved, records: Any = None, utility: Callable | str | None = None
 ) -> base.Task:
   """The task with its data, validated; `records` instead of files."""
   c = config.task
   if records is None and c.records:
-    records = custom.imported(c.records, "task.records")(
-      c.dev_size, c.test_size, config.seed
-    )
-  return tasks_load.load_task(
-    c.name or None,
-    wishes.Source(
-      path=c.path or None,
-      dev_path=c.dev_path or None,
-      test_path=c.test_path or None,
-      records=records,
-    ),
-    wishes.Wishes(
-      kind=c.kind,
-      parser=c.parser,
-      limit=c.limit,
-      chat=c.chat,
-      dev_size=c.dev_size or None,
-      test_size=c.test_size or None,
-      allow_overlap=c.allow_overlap,
-      seed=config.seed,
-      min_chunks=max(1, len(config.pool.experts)),
-    ),
-    wishes.Judging(utility=utility or c.utility or None),
+    # As in the configuration, 0 is all of a split.
+    sizes = c.wishes.dev_size or 0, c.wishes.test_size or 0
+    records = custom.imported(c.records, "task.records")(*sizes, config.seed)
+  source = wishes.Source(
+    path=c.path or None,
+    dev_path=c.dev_path or None,
+    test_path=c.test_path or None,
+    records=records,
   )
+  judging = wishes.Judging(utility=utility or c.utility or None)
+  return tasks_load.load_task(c.name or None, source, c.wishes, judging)
 
 
-def pool(config: ConfigDict) -> load.Pool:
+def pool(config: Resolved) -> load.Pool:
   """Loads the pool that the config names."""
   dtype = config_lib.model_dtype(config.pool.dtype, "pool.dtype")
   desks = Desks(local_devices(config.engine.devices), config.engine.tensor)
@@ -84,41 +72,39 @@ def plan(
   Raises:
     ValueError: names the field, file or record, what was allowed, what to change.
   """
-  config = config_lib.resolve(config)
-  settings, words = config_lib.swarm_settings(config), config_lib.wording(config)
-  serving = config_lib.engine_settings(config)
-  loaded_task = task(config, records, utility)
-  flat = config_lib.flatten(config)
+  resolved = config_lib.resolve(config)
+  loaded_task = task(resolved, records, utility)
+  flat = dict(resolved.flat)
   flat.update(
     {f"data.{split}": digest for split, digest in loaded_task.spec["sha256"].items()}
   )
   flat["data.prompts"] = loaded_task.spec["prompts_sha256"]
   if workdir:
     workdir_lib.check(pathlib.Path(workdir), flat, but=("pool.versions",))
-  rates = judge(config, loaded_task, experts)
+  rates = judge(resolved, loaded_task, experts)
   if experts is None:
-    experts = engine.make_experts(pool(config), serving)
+    experts = engine.make_experts(pool(resolved), resolved.engine)
   return session.Plan(
-    seed=config.seed,
+    seed=resolved.seed,
     task=loaded_task,
     experts=experts,
-    wording=words,
-    settings=settings,
-    meter=Meter(**config.budget),
+    wording=resolved.wording,
+    settings=resolved.swarm,
+    meter=Meter(**resolved.budget),
     config=flat,
     judge=rates,
-    every=config.checkpoint.every,
-    keep=config.checkpoint.keep,
-    on_full=config.checkpoint.on_full,
-    tensorboard=config.log.tensorboard,
-    baselines=config.log.baselines,
+    every=resolved.every,
+    keep=resolved.keep,
+    on_full=resolved.on_full,
+    tensorboard=resolved.tensorboard,
+    baselines=resolved.baselines,
     progress=progress,
-    processes=config_lib.processes(config),
+    processes=resolved.processes,
   )
 
 
 def judge(
-  config: ConfigDict,
+  config: Resolved,
   loaded_task: base.Task,
   experts: Experts | None = None,
   alone: bool = False,
@@ -157,16 +143,14 @@ def judge(
     )
   except ValueError as error:
     raise ValueError(f"task.judge={name!r}: allowed is {allowed}. {error}") from error
-  rater = engine.make_experts(
-    loaded, config_lib.engine_settings(config_lib.resolve(config))
-  )
+  rater = engine.make_experts(loaded, config.engine)
   return lambda memo: processes.spread_ask(rater.ask)
 
 
-def names(config: ConfigDict) -> list[str]:
+def names(config: Resolved) -> list[str]:
   """The experts that the config names, in order."""
   return [spec.name for spec in _specs(config)]
 
 
-def _specs(config):
+def _specs(config: Resolved) -> list[specs.Spec]:
   return specs.parse_specs(config.pool.experts, config.pool.base)

@@ -7,7 +7,6 @@ from jswarm.engine import engine
 from jswarm.pool import load, specs
 from jswarm.systems import artifact, prompts
 from jswarm.wiring import config as config_lib
-from jswarm.wiring.defaults import get_config
 
 
 def load_system(
@@ -29,17 +28,15 @@ def load_system(
     _stored_spec(pathlib.Path(folder), name, entry, base)
     for name, entry in stored.items()
   ]
-  config = config_lib.resolve(
-    config_lib.override(
-      get_config(),
-      {**description.get("serving", {}), **({"pool.dtype": dtype} if dtype else {})},
-    )
-  )
+  changes = dict(description.get("serving", {}))
+  if dtype:
+    changes["pool.dtype"] = dtype
+  config = config_lib.resolve_default(changes)
   kind = config_lib.model_dtype(config.pool.dtype, "dtype")
   loaded = load.load_pool(specs, kind, today=config.pool.today)
   return artifact.LoadedSystem(
     job,
-    engine.make_experts(loaded, config_lib.engine_settings(config)),
+    engine.make_experts(loaded, config.engine),
     prompts.Wording(**description["wording"]),
     description["limit"],
     description["chat"],

@@ -12,7 +12,6 @@ from jswarm.model.architecture import DecoderConfig
 from jswarm.pool import load
 from jswarm.training import pool, sft
 from jswarm.wiring import config as config_lib
-from jswarm.wiring.defaults import get_config
 
 
 def arguments(config: ConfigDict) -> dict[str, Any]:
@@ -59,9 +58,8 @@ def ask_each(
   group: load.Group, prompts: Sequence[str], limit: int, chat: bool
 ) -> list[list[str]]:
   """What each member of a group says to the same prompts; a `pool.AskEach`."""
-  config = config_lib.override(get_config(), {"engine.rows": 32, "engine.devices": 1})
+  serving = config_lib.resolve_default({"engine.rows": 32, "engine.devices": 1}).engine
   names = tuple(spec.name for spec in group.specs)
-  serving = config_lib.engine_settings(config_lib.resolve(config))
   experts = engine.make_experts(load.Pool(names, (group,)), serving)
   requests = [
     Request(member, prompt, limit, chat)

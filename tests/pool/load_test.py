@@ -19,7 +19,6 @@ from jswarm.pool import specs as specs_lib
 from jswarm.systems import artifact, prompts, waves
 from jswarm.wiring import config as config_lib
 from jswarm.wiring import search, system
-from jswarm.wiring.defaults import get_config
 from tests import folders, gguf_fixtures, tiny
 
 TOKENS = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "th", "<eos>"]
@@ -206,9 +205,7 @@ def test_a_pool_that_is_whole_passes_and_its_tokenizers_are_read_once(
   [
     lambda root: jswarm.load_pool(["x"], base="y", dtype="float16"),
     lambda root: jswarm.load_system(root, dtype="float16"),
-    lambda root: search.pool(
-      config_lib.override(get_config(), {"pool.dtype": "float16"})
-    ),
+    lambda root: search.pool(config_lib.resolve_default({"pool.dtype": "float16"})),
   ],
 )
 def test_an_unknown_dtype_lists_the_known_ones(load, tmp_path, monkeypatch):
@@ -223,11 +220,11 @@ def _prompts():
 
 def _said(found, pool):
   """What a system says with the pool that is still in memory."""
-  config = config_lib.override(get_config(), folders.SMALL)
-  made = engine.make_experts(pool, config_lib.engine_settings(config))
+  config = config_lib.resolve_default(folders.SMALL)
+  made = engine.make_experts(pool, config.engine)
   made.install(found.weights)
   questions = [prompts.Question(p) for p in _prompts()]
-  terms = prompts.Terms(made, config_lib.wording(config), limit=6, chat=False)
+  terms = prompts.Terms(made, config.wording, limit=6, chat=False)
   items = waves.grid([artifact.job_of(found)], [questions])
   return [done.reply for done in waves.run(items, terms, waves.direct(made))]
 
@@ -264,8 +261,8 @@ def test_two_families_and_a_gguf_file_are_searched_and_saved(adapted, disk, tmp_
 
 def _saved_and_loaded(pool, folder, base=""):
   """The pool again, every expert written as a system would."""
-  config = config_lib.override(get_config(), folders.SMALL)
-  made = engine.make_experts(pool, config_lib.engine_settings(config))
+  config = config_lib.resolve_default(folders.SMALL)
+  made = engine.make_experts(pool, config.engine)
   entries = made.save(str(folder), made.weights, range(len(pool.names)))
   specs = [
     system._stored_spec(folder, name, entry, base) for name, entry in entries.items()

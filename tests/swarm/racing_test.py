@@ -315,7 +315,7 @@ def _swarm(bars, best):
   )
 
 
-_SETTINGS = config_lib.swarm_settings(config_lib.resolve(get_config())).role
+_SETTINGS = config_lib.resolve_default({}).swarm.role
 
 
 @hypothesis.settings(deadline=None, max_examples=300)

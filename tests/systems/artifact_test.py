@@ -35,13 +35,12 @@ def _in_memory(result, pool, space="factors"):
   """What the found system says before it was ever saved."""
   from jswarm.engine import engine
   from jswarm.wiring import config as config_lib
-  from jswarm.wiring.defaults import get_config
 
-  config = config_lib.override(get_config(), {**folders.SMALL, "pool.space": space})
-  experts = engine.make_experts(pool, config_lib.engine_settings(config))
+  config = config_lib.resolve_default({**folders.SMALL, "pool.space": space})
+  experts = engine.make_experts(pool, config.engine)
   experts.install(result.system.weights)
   questions = [prompts.Question(p) for p in _prompts()]
-  terms = prompts.Terms(experts, config_lib.wording(config), limit=6, chat=False)
+  terms = prompts.Terms(experts, config.wording, limit=6, chat=False)
   items = waves.grid([artifact.job_of(result.system)], [questions])
   return [done.reply for done in waves.run(items, terms, waves.direct(experts))]
 

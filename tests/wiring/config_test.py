@@ -1,5 +1,6 @@
 """Configurations: complete, checked, and none of their fields is dead."""
 
+import dataclasses
 import importlib
 import pathlib
 
@@ -23,10 +24,12 @@ CONFIGS = sorted(
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_builds_its_settings(name):
-  config = config_lib.resolve(importlib.import_module(f"configs.{name}").get_config())
-  config_lib.swarm_settings(config)
-  config_lib.wording(config)
-  config_lib.engine_settings(config)
+  config = importlib.import_module(f"configs.{name}").get_config()
+  resolved = config_lib.resolve(config)
+  assert resolved.swarm.graphs == config.search.graphs
+  assert resolved.wording.question == config.messages.question
+  assert resolved.engine.rows == config.engine.rows
+  assert resolved.task.name == config.task.name
 
 
 def test_every_field_reaches_the_plan(monkeypatch):
@@ -78,17 +81,59 @@ def test_every_field_reaches_the_plan(monkeypatch):
   assert not dead
 
 
+def test_every_part_of_a_resolved_configuration_is_used(monkeypatch, tmp_path):
+  """Neither is a setting that is resolved and then forgotten."""
+  read = set()
+  for kind in (config_lib.Resolved, config_lib.TaskSettings, config_lib.PoolSettings):
+    original = kind.__getattribute__
+    monkeypatch.setattr(
+      kind,
+      "__getattribute__",
+      lambda self, k, f=original: (read.add((type(self), k)), f(self, k))[1],
+    )
+  base = folders.write_base(tmp_path / "base")
+  config = config_lib.override(
+    get_config(),
+    {
+      **folders.SMALL,
+      "task.name": "ltp",
+      "task.judge": "skill1",
+      "task.records": "tests.fakes:splits",
+      "task.dev_size": 2,
+      "task.test_size": 2,
+      "pool.base": base,
+      "pool.experts": tuple(folders.write_adapters(tmp_path, base, 2)),
+      "engine.devices": 1,
+      "engine.rows": 8,
+    },
+  )
+  assert search.plan(config).judge == 1
+  for kind in (config_lib.Resolved, config_lib.TaskSettings, config_lib.PoolSettings):
+    fields = {field.name for field in dataclasses.fields(kind)}
+    assert not fields - {k for owner, k in read if owner is kind}, kind
+
+
+def test_a_resolved_configuration_is_fixed_and_flat_as_it_was_written():
+  resolved = config_lib.resolve_default({"search.graphs": 6, "task.dev_size": 3})
+  with pytest.raises(dataclasses.FrozenInstanceError):
+    resolved.seed = 1
+  assert (resolved.flat["search.graphs"], resolved.flat["task.dev_size"]) == (6, 3)
+  assert resolved.flat["graph.top_p"] == 0.8  # decided, not open
+  assert set(resolved.flat) == set(config_lib.flatten(get_config()))
+
+
 def test_the_mode_decides_what_is_left_open():
   config = get_config()
-  assert config_lib.resolve(config).graph.top_p == 0.8
-  assert config_lib.resolve(config).role.step_decay == 0.95
+  assert config_lib.resolve(config).swarm.graph.top_p == 0.8
+  assert config_lib.resolve(config).swarm.role.step_decay == 0.95
   config.search.mode = "as_published"
   config.task.name = "gsm8k"
   resolved = config_lib.resolve(config)
-  assert resolved.graph.top_p == 0.0 and resolved.graph.as_published
-  assert resolved.role.step_decay == 1.0 and resolved.task.parser == "as_published"
+  assert resolved.swarm.graph.top_p == 0.0 and resolved.swarm.graph.as_published
+  assert resolved.swarm.role.step_decay == 1.0
+  assert resolved.task.wishes.parser == "as_published"
   config.graph.top_p = 0.5
-  assert config_lib.resolve(config).graph.top_p == 0.5
+  assert config_lib.resolve(config).swarm.graph.top_p == 0.5
   assert config.role.step_decay is None  # the argument is not changed
 
 
