@@ -1,16 +1,17 @@
 """Tiny random models with the byte tokenizer, for tests of the model wing."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jswarm.engine import settings as settings_lib
 from jswarm.formats import tokenizer
 from jswarm.model.architecture import DecoderConfig, projection_shapes
 from jswarm.model.decoder import make_decoder
-from jswarm.model.sampling import Sampling
 from jswarm.pool.load import Group, Pool
 from jswarm.pool.specs import Spec
+from jswarm.wiring import config as config_lib
 
 CONFIG = DecoderConfig(
   vocab=259,
@@ -83,22 +84,8 @@ def pool(*groups):
 
 
 def settings(**fields):
-  return settings_lib.Settings(
-    **{
-      **dict(
-        rows=8,
-        pack_tokens=512,
-        form="auto",
-        speculate=False,
-        int8=False,
-        memo="",
-        devices=1,
-        tensor=1,
-        max_prompt_tokens=0,
-        space="factors",
-        seed=0,
-        sampling=Sampling(),
-      ),
-      **fields,
-    }
+  """Those of the default configuration, on one device and in small packs."""
+  small = {"rows": 8, "pack_tokens": 512, "devices": 1}
+  return dataclasses.replace(
+    config_lib.resolve_default({}).engine, **{**small, **fields}
   )

@@ -252,19 +252,3 @@ def _check_same(case, ours, theirs, same):
       f"{case}: {ours.name} and {theirs.name} did different work"
       f" {wrong}; a ratio of their times would mean nothing."
     )
-
-
-def compare_all(
-  suite: str,
-  case: str,
-  timings: Mapping[str, Timing],
-  ours: Sequence[str],
-  theirs: Sequence[str],
-  **settings,
-) -> list[Record]:
-  """Every one of ours beside every peer."""
-  return [
-    compare(suite, case, timings[a], timings[b], **settings)
-    for a in ours
-    for b in theirs
-  ]

@@ -6,12 +6,13 @@ Axis letters, used in every comment, docstring and einsum of the package:
   B rows of a batch      T prompt tokens        M new tokens   S cache slots
   L layers   D width     H heads        K key/value heads      h head size
   F mlp width            r LoRA rank    V vocabulary           X examples
-  R requests, or positions of a row that are asked for
+  C prompt tokens of a lane (its room)         J jobs to be scored
+  R requests, prompts of a pack, or positions of a row that are asked for
 
-The search wing (graphs, messages, tasks, utility, contribution, pso, search)
-decides what to ask; the model wing (decoder, generate, hf, experts, engine)
-answers. All that one knows of the other is the record `Experts` below: a remote
-endpoint, or a dictionary in a test, is an equally good model wing.
+The search wing (rooms graphs, tasks, systems, swarm, run) decides what to ask; the
+model wing (model, formats, pool, engine) answers; wiring is where they meet. All that
+one knows of the other is the record `Experts` below: a remote endpoint, or a dictionary
+in a test, is an equally good model wing.
 """
 
 from collections.abc import Callable, Sequence

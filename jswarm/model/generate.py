@@ -2,7 +2,9 @@
 
 One prefill of the prompts as a rectangle, then a `lax.while_loop` that stops when every
 row has stopped: `lanes.decode` on one batch, for small jobs and as the reference for
-`engine.batcher`, which keeps the lanes full. Every row has its own prompt length,
+`engine.batcher`, which keeps the lanes full. The library answers through the
+batcher; this stays in it because it is the whole loop in one page, which tests hold the
+batcher against. Every row has its own prompt length,
 limit, seed and mixture of experts, and what a row says does not depend on the rows
 beside it: padding is masked by position and noise is keyed by the row's seed.
 """
@@ -45,7 +47,7 @@ def generate(
     lengths: int32 [B], tokens of each prompt, from 1 to T. A row that only fills the
       batch may have length 0 with limit 0.
     limits: int32 [B], most new tokens of each row; more than `new_tokens` is cut.
-    stops: int32 [K] token ids that end a reply; -1 is no token, so it pads K.
+    stops: int32 [n] token ids that end a reply; -1 is no token, so it pads n.
     seeds: uint32 [B].
     new_tokens: M, static.
     sampling: static.

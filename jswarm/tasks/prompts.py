@@ -19,6 +19,21 @@ JUDGE = (
   " {answer}\n\nResponse: {reply}"
 )
 
+# The default sentences around a node's question; configurations may replace them.
+NODE_WORDING = {
+  "first": "Give your answer to the question below.",
+  "middle": (
+    "Give your answer to the question below. Other models answered before you: use"
+    " what is right in their responses and ignore what is wrong."
+  ),
+  "last": (
+    "Other models answered the question below before you: weigh their responses,"
+    " ignore what is wrong, and give the final answer."
+  ),
+  "response": "Previous response {k}: {reply}",
+  "question": "Question: {prompt}",
+}
+
 
 def choice_prompt(example: Example, *, in_context: str = "", request: str = "") -> str:
   """Instruction, question, one "X: text" line an option, a cue to answer.

@@ -4,8 +4,13 @@
 it, and what was decided stands in the run's config.json.
 """
 
+import dataclasses
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
+
+from jswarm.swarm import motion
+from jswarm.tasks import prompts
 
 
 def get_config() -> ConfigDict:
@@ -43,13 +48,7 @@ def get_config() -> ConfigDict:
   )
   config.messages = ConfigDict(
     dict(
-      first="Give your answer to the question below.",
-      middle="Give your answer to the question below. Other models answered before"
-      " you: use what is right in their responses and ignore what is wrong.",
-      last="Other models answered the question below before you: weigh their responses,"
-      " ignore what is wrong, and give the final answer.",
-      response="Previous response {k}: {reply}",
-      question="Question: {prompt}",
+      **prompts.NODE_WORDING,  # first, middle, last, response, question
       chunks_by="position",  # which context chunk a node reads: position | node
       reply_tokens=0,  # most tokens quoted of a predecessor; 0: a share of the room
     )
@@ -129,23 +128,7 @@ def get_config() -> ConfigDict:
 
 
 def _pso() -> ConfigDict:
-  """One swarm; the middle of the published random grid."""
-  return ConfigDict(
-    dict(
-      inertia=0.2,  # phi_v
-      cognitive=0.3,  # phi_p
-      social=0.4,  # phi_g
-      repel=0.05,  # phi_w
-      step_length=0.7,  # lambda
-      step_decay=placeholder(float),  # phi_lambda; None: 0.95 fixed, 1 as_published
-      step_floor=0.1,  # lambda_min
-      random_coefficients=True,
-      velocity="random",  # zero | random | best
-      restart=True,
-      restart_share=0.67,  # rho, of patience
-      restart_cooldown=True,
-      patience=6,  # c, iterations without a better best
-      dropout_k=0.0,  # d_K, share of iterations that score nothing
-      dropout_n=0.0,  # d_N, share of particles not scored
-    )
-  )
+  """One swarm: the fields, symbols and values of `motion.Settings`."""
+  fields = dataclasses.asdict(motion.Settings())
+  fields["step_decay"] = placeholder(float)  # None: 0.95 fixed, 1 as_published
+  return ConfigDict(fields)

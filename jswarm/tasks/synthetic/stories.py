@@ -13,6 +13,7 @@ import re
 from typing import Any, NamedTuple
 
 from jswarm.core import lookup
+from jswarm.tasks.prompts import NODE_WORDING
 from jswarm.tasks.synthetic.words import SPLITS, below, choose, sample
 
 NAMES = (
@@ -71,13 +72,6 @@ TRADES = (
   "tailor",
 )
 LABELS = "ABCD"
-FIRST = "Give your answer to the question below."
-MIDDLE = (
-  "Give your answer to the question below. Other models answered before you:"
-  " use what is right in their responses and ignore what is wrong."
-)
-RESPONSE = "Previous response {k}: {reply}"
-QUESTION = "Question: {prompt}"
 
 
 class Drawn(NamedTuple):
@@ -271,11 +265,11 @@ def records(
 def prompt(question: str, replies: Sequence[str] = ()) -> str:
   """What a node reads, in the default wording of a search."""
   lines = [
-    RESPONSE.format(k=k, reply=" ".join(reply.split("\n")))
+    NODE_WORDING["response"].format(k=k, reply=" ".join(reply.split("\n")))
     for k, reply in enumerate(replies, 1)
   ]
-  first = MIDDLE if replies else FIRST
-  return "\n".join([first, *lines, QUESTION.format(prompt=question)])
+  first = NODE_WORDING["middle" if replies else "first"]
+  return "\n".join([first, *lines, NODE_WORDING["question"].format(prompt=question)])
 
 
 def score(examples: Sequence[Mapping[str, Any]], replies: Sequence[str]) -> list[float]:
