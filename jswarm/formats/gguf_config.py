@@ -31,6 +31,16 @@ _REQUIRED = object()
 
 def read_config(file: gguf_file.File) -> DecoderConfig:
   """The architecture that the metadata and tensor names of `file` describe."""
+  try:
+    return _config(file)
+  except (ArithmeticError, AttributeError, TypeError) as error:
+    raise ValueError(
+      f"{file.path} has metadata of another kind than the format says ({error}). "
+      "Download the file again, or export it with a current llama.cpp"
+    ) from error
+
+
+def _config(file) -> DecoderConfig:
   family = _architecture(file)
   has = lambda name: f"blk.0.{name}" in file.tensors
   heads, layers = _value(file, "attention.head_count"), _value(file, "block_count")

@@ -117,17 +117,28 @@ def open_file(path) -> File:
   data = np.memmap(path, np.uint8, "r") if size else np.empty(0, np.uint8)
   cursor = _Cursor(path, memoryview(data))
   _check_magic(cursor)
+  try:
+    metadata, table = _header(cursor)
+    alignment = metadata.get("general.alignment", _ALIGNMENT)
+    start = -(-cursor.at // alignment) * alignment
+    tensors = {name: row._replace(start=start + row.start) for name, row in table}
+    _check_extent(path, tensors, size)
+  except (ArithmeticError, MemoryError, RecursionError, TypeError) as error:
+    raise ValueError(
+      f"{path} has a header that is none ({type(error).__name__}: {error}). Download "
+      "the file again and compare its sha256"
+    ) from error
+  return File(path, metadata, tensors, data)
+
+
+def _header(cursor):
+  """(metadata, [(name, Tensor)]); starts are still relative to the data."""
   tensor_count, value_count = cursor.number("Q"), cursor.number("Q")
   metadata = {}
   for _ in range(value_count):
     key = cursor.string()
     metadata[key] = cursor.value(cursor.number("I"))
-  table = [_tensor_row(cursor) for _ in range(tensor_count)]
-  alignment = metadata.get("general.alignment", _ALIGNMENT)
-  start = -(-cursor.at // alignment) * alignment
-  tensors = {name: row._replace(start=start + row.start) for name, row in table}
-  _check_extent(path, tensors, size)
-  return File(path, metadata, tensors, data)
+  return metadata, [_tensor_row(cursor) for _ in range(tensor_count)]
 
 
 def _check_magic(cursor):

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jswarm.formats import gguf_config, gguf_file, gguf_tokenizer
+from jswarm.formats import gguf_config, gguf_file, gguf_tokenizer, tensor_files
 
 load_tokenizer = gguf_tokenizer.load_tokenizer
 
@@ -170,6 +170,7 @@ def _stack(file, config, name, dtype):
 def _read(file, config, name):
   """One tensor as Hugging Face would store it, [out, in]."""
   x = gguf_file.read(file, name)
+  tensor_files.check_finite(x, file.path, name)
   if config.norm_offset and name.endswith("norm.weight"):
     return x - config.norm_offset
   if file.metadata["general.architecture"] != "llama":

@@ -10,6 +10,7 @@ torch is needed (transformers' own GGUF reader imports it).
 
 import json
 import os
+import re
 from typing import NamedTuple
 
 from absl import logging
@@ -30,6 +31,12 @@ from jswarm.formats import gguf_file
 _SPACE = "\u2581"
 # Beside the EOS of the file: every published Qwen chat model stops there too.
 _FAMILY_STOPS = {"qwen2": ("<|endoftext|>",), "qwen3": ("<|endoftext|>",)}
+# Added tokens that a decoded reply shows, by family (tokenizer.json: special = false).
+_PRINTED = {
+  "gemma": re.compile(r"<mask>|<unused\d+>"),
+  "qwen": re.compile(r"<\|(fim_(prefix|middle|suffix|pad)|repo_name|file_sep)\|>"),
+}
+_GEMMA_SPECIAL = re.compile(r"<(start|end)_of_(turn|image)>")
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4  # tokenizer.ggml.token_type
 
 # What splits a text before any merge, as published in each model's tokenizer.json.
@@ -233,12 +240,15 @@ def _merges(file, tokens):
   spaces = [
     i
     for i, (token, kind) in enumerate(zip(tokens, kinds))
-    if kind == _USER_DEFINED and not token.strip(_SPACE)
+    if kind == _USER_DEFINED and token and not token.strip(_SPACE)
   ]
   normal = [i for i, kind in enumerate(kinds) if kind == _NORMAL]
   normal.sort(key=lambda i: -scores[i])  # stable: ties in the order of the file
   index = {token: i for i, token in enumerate(tokens)}
-  return [pair for i in (*spaces, *normal) for pair in _cuts(tokens[i], index)]
+  runs = [pair for i in spaces for pair in _cuts(tokens[i], index)]
+  # A run grows at its left until no token is longer: 31 and 1, not 16 and 16.
+  runs.sort(key=lambda pair: (-len(pair[0]), -len(pair[1])))
+  return runs + [pair for i in normal for pair in _cuts(tokens[i], index)]
 
 
 def _cuts(token, index):
@@ -252,17 +262,31 @@ def _add_special(file, tokenizer):
   """Tokens that are matched whole in the text, before any merge."""
   tokens = _get(file, "tokenizer.ggml.tokens")
   kinds = file.metadata.get("tokenizer.ggml.token_type", [])
-  # A name missing from the vocabulary (a respelled run of spaces) would get a new id.
-  known = lambda kind, wanted, token: (
-    kind in wanted and tokenizer.token_to_id(token) is not None
-  )
-  pick = lambda *wanted: [
-    token for kind, token in zip(kinds, tokens) if known(kind, wanted, token)
-  ]
+  special, plain = [], []
+  for kind, token in zip(kinds, tokens):
+    if kind not in (_UNKNOWN, _CONTROL, _USER_DEFINED):
+      continue
+    if tokenizer.token_to_id(token) is None:  # a run of spaces
+      token = _respelled(token)
+    if tokenizer.token_to_id(token) is None:
+      continue  # it would get a new number
+    (special if _is_special(file, token, kind) else plain).append(token)
   tokenizer.add_special_tokens(
-    [AddedToken(t, normalized=False, special=True) for t in pick(_UNKNOWN, _CONTROL)]
+    [AddedToken(token, normalized=False, special=True) for token in special]
   )
-  tokenizer.add_tokens([AddedToken(t, normalized=False) for t in pick(_USER_DEFINED)])
+  tokenizer.add_tokens([AddedToken(token, normalized=False) for token in plain])
+
+
+def _is_special(file, token, kind) -> bool:
+  """Is the token dropped from replies? As in its family's published tokenizer.json.
+
+  llama.cpp writes as control tokens what only looks like one.
+  """
+  family = file.metadata.get("general.architecture", "")
+  if family.startswith("gemma") and _GEMMA_SPECIAL.fullmatch(token):
+    return True
+  printed = _PRINTED.get(family.rstrip("0123456789"))
+  return kind != _USER_DEFINED and not (printed and printed.fullmatch(token))
 
 
 def _special_names(file) -> dict[str, str]:

@@ -114,7 +114,15 @@ def parse(fields: dict, where: str = "config.json") -> DecoderConfig:
   missing = [name for name in needed if not isinstance(f.get(name), int)]
   if missing:
     raise ValueError(f"{where} lacks {missing}, without which there is no model.")
-  return _config(family, f, where)
+  try:
+    return _config(family, f, where)
+  except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+    if isinstance(error, ValueError) and where in str(error):
+      raise
+    raise ValueError(
+      f"{where} describes no model ({type(error).__name__}: {error}). Take the "
+      "config.json from the model's page."
+    ) from error
 
 
 def _config(family, f, where):

@@ -6,9 +6,12 @@ both sides. Tensors are then read one at a time into the stacked `[L, ...]` leav
 numpy and safetensors only.
 """
 
+import dataclasses
+import functools
 import pathlib
 from typing import Any, NamedTuple
 
+from absl import logging
 import jax.numpy as jnp
 import numpy as np
 
@@ -20,6 +23,7 @@ from jswarm.formats.peft_adapter import load_adapter as load_adapter
 from jswarm.formats.peft_adapter import save_adapter as save_adapter
 from jswarm.model.architecture import PROJECTIONS, DecoderConfig, projection_shapes
 
+_ROWS = 4096  # compared at a time
 _BUFFERS = ("rotary_emb.inv_freq",)  # in old files; computed, not learnt
 _PREFIXES = ("model.", "language_model.model.", "model.language_model.", "")
 
@@ -108,9 +112,44 @@ def _open(folder, allow_pickle):
   config = read_config(folder)
   tensors = tensor_files.open_folder(folder, "model", allow_pickle)
   prefix = _prefix(tensors, folder)
+  config = _with_own_head(config, tensors, prefix, folder)
   leaves = _leaves(config)
   _check(tensors, prefix, leaves, config, folder)
   return config, tensors, prefix, leaves
+
+
+def _with_own_head(config, tensors, prefix, folder):
+  """Untied where the file has a head that is not its embeddings, as in transformers 5.
+
+  Whatever config.json says: the weights that were trained are those in the file.
+  """
+  untied = dataclasses.replace(config, tied=False)
+  name = _tensor_name(prefix, _leaves(untied)[-1], 0)
+  embed = tensors[f"{prefix}embed_tokens.weight"]
+  if not config.tied or name not in tensors or _same(tensors[name], embed):
+    return config
+  _warn_head(str(folder), name)
+  return untied
+
+
+def _same(one, other) -> bool:
+  """Do two tensors hold the same numbers? Read in parts, for they are large."""
+  if one.shape != other.shape:
+    return False
+  a, b = one.read(), other.read()
+  parts = range(0, len(a), _ROWS)
+  return all(np.array_equal(a[i : i + _ROWS], b[i : i + _ROWS]) for i in parts)
+
+
+@functools.cache  # a base is opened to be checked and to be read
+def _warn_head(folder, name):
+  logging.warning(
+    "%s: config.json ties the head to the embeddings (tie_word_embeddings), but the"
+    " file has another head, %s: it is used. Set tie_word_embeddings to false if that"
+    " is meant, or take lm_head out of the file if not",
+    folder,
+    name,
+  )
 
 
 def _leaves(config) -> list[_Leaf]:
@@ -214,12 +253,16 @@ def _fill(tensors, prefix, leaf, config, dtype):
   """The value of a leaf; stacked leaves are written layer by layer in place."""
   turn = lambda x: x.T if leaf.flip else x
   if leaf.path[0] != "layers":
-    tensor = tensors[_tensor_name(prefix, leaf, 0)]
-    return np.ascontiguousarray(turn(tensor.read()), dtype)
+    name = _tensor_name(prefix, leaf, 0)
+    value = np.ascontiguousarray(turn(tensors[name].read()), dtype)
+    tensor_files.check_finite(value, tensors[name].file, name)
+    return value
   shape = leaf.shape[::-1] if leaf.flip else leaf.shape
   stacked = np.empty((config.layers, *shape), dtype)
   for i in range(config.layers):
-    stacked[i] = turn(tensors[_tensor_name(prefix, leaf, i)].read())
+    name = _tensor_name(prefix, leaf, i)
+    stacked[i] = turn(tensors[name].read())
+    tensor_files.check_finite(stacked[i], tensors[name].file, name)
   return stacked
 
 

@@ -61,14 +61,28 @@ def open_safetensors(path) -> dict[str, Tensor]:
     header = json.loads(raw)
     entries = {name: e for name, e in header.items() if name != "__metadata__"}
     return {n: _entry(path, n, e, 8 + length, size) for n, e in entries.items()}
-  except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+  except (
+    AttributeError,
+    UnicodeDecodeError,
+    json.JSONDecodeError,
+    KeyError,
+    RecursionError,
+    TypeError,
+  ) as error:
     raise ValueError(
       f"{path} has a header that is no safetensors header ({error!r}). {AGAIN}"
     ) from error
 
 
 def _entry(path, name, entry, start, size):
-  shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
+  shape, offsets = tuple(entry["shape"]), entry["data_offsets"]
+  whole = [isinstance(n, int) and n >= 0 for n in (*shape, *offsets)]
+  if not all(whole) or len(offsets) != 2 or offsets[0] > offsets[1]:
+    raise ValueError(
+      f"{path}: tensor {name} has shape {list(shape)} at bytes {offsets}; allowed are "
+      f"numbers from 0, the end behind the start. {AGAIN}"
+    )
+  begin, end = offsets
   if start + end > size:
     raise ValueError(
       f"{path} is truncated: tensor {name} ends at byte {start + end}, the file has "
@@ -145,7 +159,15 @@ def open_folder(folder, stem: str, allow_pickle: bool) -> dict[str, Tensor]:
 
 
 def _open_shards(index, open_file):
-  names = read_json(index).get("weight_map") or {}
+  names = read_json(index).get("weight_map")
+  if not isinstance(names, dict) or not names:
+    raise ValueError(f"{index} has no weight_map, tensor -> file. {AGAIN}")
+  for name, file in names.items():
+    if not isinstance(file, str) or not _is_below(file):
+      raise ValueError(
+        f"{index} looks for tensor {name} in {file!r}; allowed are files in its own "
+        f"folder. {AGAIN}"
+      )
   files = {f: open_file(index.parent / f) for f in sorted(set(names.values()))}
   lost = sorted(n for n, f in names.items() if n not in files[f])
   if lost:
@@ -156,13 +178,26 @@ def _open_shards(index, open_file):
   return {name: files[f][name] for name, f in names.items()}
 
 
+def _is_below(file: str) -> bool:
+  """Is a relative path one that stays in the folder that it starts from?"""
+  windows = pathlib.PureWindowsPath(file)  # knows both slashes, and drives
+  anchored = windows.anchor or file.startswith("/")
+  return bool(windows.name) and not anchored and ".." not in windows.parts
+
+
 def _open_pickle(path):
+  import pickle
+
   import torch  # only for pickles that the user has allowed
 
   try:
     state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-  except (OSError, RuntimeError) as error:
+  except (OSError, RuntimeError, EOFError, LookupError, ValueError,
+          pickle.UnpicklingError) as error:  # fmt: skip
     raise ValueError(f"{path} cannot be read ({error}). {AGAIN}") from error
+  tensors = isinstance(state, dict) and all(map(torch.is_tensor, state.values()))
+  if not tensors:
+    raise ValueError(f"{path} holds no tensors by name. {AGAIN}")
 
   def read(tensor):
     if tensor.dtype == torch.bfloat16:
