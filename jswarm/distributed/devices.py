@@ -1,12 +1,12 @@
 """The only file that knows devices: one function on many rows -> on many devices.
 
-A pool's rows are dealt to desks, one a device. What all desks share (base, adapters)
-is replicated once; what a desk owns (lanes, prompts) has a leading desk axis. The same
-function runs on every desk, by `jax.pmap`: its while_loops stop independently, and
-nothing is exchanged. A pool of whole models puts its experts on the desks instead, and
-a base that does not fit one device is split over several (`tensor`): then a desk is a
-row of the mesh ('expert', 'tensor'), and `jax.shard_map` takes pmap's place, which
-cannot go there.
+A pool's rows are dealt to replicas, the devices that run one copy: one each. What all
+replicas share (base, adapters) is copied to them once; what a replica owns (lanes,
+prompts) has a leading replica axis. The same function runs on every replica, by
+`jax.pmap`: its while_loops stop independently, and nothing is exchanged. A pool of
+whole models puts its experts on the replicas instead, and a base that does not fit one
+device is split over several (`tensor`): then a replica is a row of the mesh ('expert',
+'tensor'), and `jax.shard_map` takes pmap's place, which cannot go there.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,11 +24,11 @@ EXPERT, TENSOR, COPY = "expert", "tensor", "copy"
 _KEPT = 0.85  # share of a device's memory that is planned with
 
 
-class Desks:
-  """Equal desks, and how a function gets to all of them.
+class Replicas:
+  """Equal replicas, and how a function gets to all of them.
 
   Attributes:
-    count: D, desks. tensor: devices of each.
+    count: D, replicas. tensor: devices of each.
     one_by_one: layers run as small programs: on one CPU device, where compiling a
       whole prefill for every shape would take longer than running it.
   """
@@ -52,7 +52,7 @@ class Desks:
     )
 
   def share(self, tree: PyTree, specs: PyTree | None = None) -> PyTree:
-    """Places what all desks use; `specs`: how each leaf is split inside a desk."""
+    """Places what all replicas use; `specs`: how each leaf is split inside of one."""
     if self.single:
       return jax.device_put(tree, self.devices[0])
     if specs is None:
@@ -62,7 +62,7 @@ class Desks:
     )
 
   def split(self, trees: Sequence[PyTree], specs: PyTree | None = None) -> PyTree:
-    """Places one tree on each desk; they are never stacked on the host."""
+    """Places one tree on each replica; they are never stacked on the host."""
     if self.single:
       return jax.device_put(trees[0], self.devices[0])
     if specs is None:
@@ -82,7 +82,7 @@ class Desks:
     )
 
   def fetch(self, tree: PyTree) -> list[PyTree]:
-    """What each desk holds, on the host."""
+    """What each replica holds, on the host."""
     tree = jax.tree.map(np.asarray, jax.device_get(tree))
     if self.single:
       return [tree]
@@ -99,15 +99,15 @@ class Desks:
     own: bool = False,
     compiled: bool = True,
   ) -> Callable:
-    """`function`, run on every desk.
+    """`function`, run on every replica.
 
     Args:
-      function: of arguments as one desk sees them.
+      function: of arguments as one replica sees them.
       shared: so many leading arguments come from `share`, the rest from `split`.
       donate: arguments whose buffers may be reused.
-      specs, out: where a desk has several devices: how arguments and result are
+      specs, out: where a replica has several devices: how arguments and result are
         split inside it, one tree of PartitionSpecs each.
-      own: the first argument has a desk axis too (`split`).
+      own: the first argument has a replica axis too (`split`).
       compiled: False leaves a function of small programs as it is (`one_by_one`).
     """
     if self.single:
@@ -125,7 +125,7 @@ class Desks:
     return jax.jit(self._mapped(function, whole, specs, out), donate_argnums=donate)
 
   def _mapped(self, function, whole, specs, out):
-    """shard_map over both axes; inside, a desk's own axis has one entry."""
+    """shard_map over both axes; inside, a replica's own axis has one entry."""
     drop = lambda tree: jax.tree.map(lambda x: x[0], tree)
     lead = lambda tree: jax.tree.map(
       lambda s: PartitionSpec(EXPERT, *s),
@@ -133,12 +133,12 @@ class Desks:
       is_leaf=lambda s: isinstance(s, PartitionSpec),
     )
 
-    def on_desk(*arguments):
+    def on_replica(*arguments):
       mine = [a if w else drop(a) for w, a in zip(whole, arguments)]
       return jax.tree.map(lambda x: x[None], function(*mine))
 
     return jax.shard_map(
-      on_desk,
+      on_replica,
       mesh=self.mesh,
       check_vma=False,
       out_specs=lead(out),
@@ -294,7 +294,7 @@ def tensor_config(config, tensor: int):
 
 
 def tensor_specs(tree: PyTree) -> PyTree:
-  """PartitionSpecs of params or adapters inside a desk, by the names on the path.
+  """PartitionSpecs of params or adapters inside a replica, by the names on the path.
 
   What makes heads or hidden units is split by its output, what reads them by its
   input; the rest is on every device.
@@ -316,7 +316,7 @@ def _tensor_spec(names, ndim):
 
 
 def lane_specs(lanes: PyTree) -> PyTree:
-  """PartitionSpecs of lanes in a desk: its devices hold the cache of their heads."""
+  """PartitionSpecs of lanes in a replica: its devices hold the cache of their heads."""
   whole = jax.tree.map(lambda _: PartitionSpec(), lanes)
   heads = lambda x: PartitionSpec(*[None] * (x.ndim - 3), TENSOR)
   return whole.replace(

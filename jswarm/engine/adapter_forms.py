@@ -32,20 +32,20 @@ MERGED_COSTLY = 32  # the same where adapters are `costly`
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Weights:
-  """What one stream of rows runs on, placed on the desks.
+  """What one stream of rows runs on, placed on the replicas.
 
   Attributes:
-    params: of the base, or merged, or of whole experts (then one a desk).
+    params: of the base, or merged, or of whole experts (then one a replica).
     adapters: `lora.Packed`, `lora.Grouped` or None.
     mix: float32 [E, E'], rows' mixtures by owner, for packed adapters.
-    desks: the expert that each desk serves, where desks have params of their own.
+    placed: the expert that each replica serves, where they have params of their own.
     apart: an expert whose prompts fill packs has them for itself (`costly` adapters).
   """
 
   params: PyTree
   adapters: PyTree = None
   mix: np.ndarray | None = None
-  desks: tuple[int, ...] = ()
+  placed: tuple[int, ...] = ()
   apart: bool = False
 
 

@@ -19,7 +19,7 @@ from jswarm.distributed import devices
 from jswarm.engine import adapter_forms, packing, programs, schedule
 from jswarm.engine.counters import Statistics
 from jswarm.engine.packing import Prompt
-from jswarm.engine.schedule import Desk
+from jswarm.engine.schedule import Queue
 from jswarm.model import lanes as lanes_lib
 from jswarm.model import speculate
 from jswarm.model.architecture import DecoderConfig
@@ -32,12 +32,12 @@ _FEW = 8  # lanes of a tail, in which several tokens a step cost little more tha
 
 
 class Server:
-  """One base on its desks."""
+  """One base on its replicas."""
 
   def __init__(
     self,
     config: DecoderConfig,
-    desks: devices.Desks,
+    replicas: devices.Replicas,
     stops: Sequence[int],
     sampling: Sampling,
     *,
@@ -46,15 +46,15 @@ class Server:
     statistics: Statistics,
     leaps: bool = False,
   ):
-    self._whole, self._desks, self._sampling = config, desks, sampling
+    self._whole, self._replicas, self._sampling = config, replicas, sampling
     self._decoder = make_decoder(config)
-    if desks.tensor > 1:
+    if replicas.tensor > 1:
       self._decoder = make_decoder(
-        devices.tensor_config(config, desks.tensor), axis=devices.TENSOR
+        devices.tensor_config(config, replicas.tensor), axis=devices.TENSOR
       )
     self._rows, self._pack = rows, pack_tokens
     self._opened, self._packed = 0, 0  # lanes and largest pack of the latest stream
-    self._stops = desks.share(np.asarray(stops, np.int32))
+    self._stops = replicas.share(np.asarray(stops, np.int32))
     self._statistics, self._leaps = statistics, leaps
     self._programs: dict[tuple, Callable] = {}
     self._shapes: set[tuple] = set()  # that were compiled
@@ -101,34 +101,35 @@ class Server:
 
   def _stream(self, weights, prompts, feed, limit, said):
     # The lanes stay as many as they are opened, so all of them need a prompt.
-    prompts = prompts + feed.take(self._rows * self._desks.count - len(prompts))
-    desks = [
-      Desk(mine) for mine in schedule.deal(prompts, self._desks.count, weights.desks)
+    prompts = prompts + feed.take(self._rows * self._replicas.count - len(prompts))
+    queues = [
+      Queue(mine)
+      for mine in schedule.deal(prompts, self._replicas.count, weights.placed)
     ]
     if self._leaps:  # leaps leave holes, see `speculate.decode`
       limit = 2 * limit + speculate.DRAFT + 1
     ring = _LEAST_RING if limit <= _LEAST_RING else -(-limit // 16) * 16
     slots = packing.size_of(max(len(p.tokens) for p in prompts), _LEAST_SLOTS)
-    lanes = self._open(weights, desks, slots, ring)
-    while any(desk.left or desk.held for desk in desks):
-      lanes = self._more(desks, feed, weights, lanes)
-      lanes = self._fill(weights, desks, lanes)
-      lanes = self._decode(weights, desks, lanes, feed.ended)
-      self._harvest(desks, lanes, said)
+    lanes = self._open(weights, queues, slots, ring)
+    while any(queue.left or queue.held for queue in queues):
+      lanes = self._more(queues, feed, weights, lanes)
+      lanes = self._fill(weights, queues, lanes)
+      lanes = self._decode(weights, queues, lanes, feed.ended)
+      self._harvest(queues, lanes, said)
       if feed.ended:
-        lanes = self._shrink(weights, desks, lanes)
+        lanes = self._shrink(weights, queues, lanes)
 
-  def _more(self, desks, feed, weights, lanes):
+  def _more(self, queues, feed, weights, lanes):
     """Takes portions when fewer wait than there are lanes, until that many do."""
-    count, left = len(desks[0].holder), [desk.left for desk in desks]
+    count, left = len(queues[0].holder), [queue.left for queue in queues]
     if min(left) >= count:
       return lanes
-    # One at least, but not all for a desk whose expert has no more prompts.
-    portion = feed.take(max(1, count * len(desks) - sum(left)))
+    # One at least, but not all for a queue whose expert has no more prompts.
+    portion = feed.take(max(1, count * len(queues) - sum(left)))
     if not portion:
       return lanes
-    for desk, mine in zip(desks, schedule.deal(portion, len(desks), weights.desks)):
-      desk.add(mine)
+    for queue, mine in zip(queues, schedule.deal(portion, len(queues), weights.placed)):
+      queue.add(mine)
     ring = lanes.said.shape[-1]
     held = lanes.cache.positions.shape[-1] - ring
     wanted = packing.size_of(max(len(p.tokens) for p in portion), _LEAST_SLOTS)
@@ -137,16 +138,16 @@ class Server:
     self._statistics.programs.add(("grow", count, held, wanted, ring))
     return self._program("grow", weights, lanes, wanted)(lanes)
 
-  def _open(self, weights, desks, slots, ring):
-    count = schedule.lanes_for(desks, self._rows, self._sizes(weights))
+  def _open(self, weights, queues, slots, ring):
+    count = schedule.lanes_for(queues, self._rows, self._sizes(weights))
     self._opened, self._packed = count, 0
-    for desk in desks:
-      desk.open(count, schedule.lane_block(count))
+    for queue in queues:
+      queue.open(count, schedule.lane_block(count))
     params = weights.params
     make = lambda: lanes_lib.empty(
       self._whole, count, slots, ring, params["embed"].dtype, is_unstacked(params)
     )
-    if self._desks.single and not self._desks.one_by_one:
+    if self._replicas.single and not self._replicas.one_by_one:
       return make()
     blank = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(make))
     blank = blank.replace(
@@ -155,34 +156,34 @@ class Server:
         positions=blank.cache.positions - 1, end=np.int32(slots)
       ),
     )
-    return self._desks.split([blank] * len(desks), self._lane_specs(blank))
+    return self._replicas.split([blank] * len(queues), self._lane_specs(blank))
 
   def _lane_specs(self, lanes):
-    return devices.lane_specs(lanes) if self._desks.tensor > 1 else None
+    return devices.lane_specs(lanes) if self._replicas.tensor > 1 else None
 
-  def _fill(self, weights, desks, lanes):
+  def _fill(self, weights, queues, lanes):
     """Seats what waits and computes its prompts, pack by pack."""
     began = time.perf_counter()
-    seated = [desk.seat() for desk in desks]
+    seated = [queue.seat() for queue in queues]
     prefix = packing.shared_prefix([p for seats in seated for _, p in seats])
     packs = [
       packing.packs(seats, self._pack, prefix, weights.apart) for seats in seated
     ]
     for turn in range(max(map(len, packs))):
       each = [p[turn] if turn < len(p) else None for p in packs]
-      lanes = self._prefill(weights, desks, each, lanes, prefix)
+      lanes = self._prefill(weights, queues, each, lanes, prefix)
     jax.block_until_ready(lanes.token)
     self._statistics.prefill_seconds += time.perf_counter() - began
     return lanes
 
-  def _prefill(self, weights, desks, each, lanes, prefix):
+  def _prefill(self, weights, queues, each, lanes, prefix):
     size = max(len(pack.tokens) for pack, _ in filter(None, each))
     self._packed = max(self._packed, size)
     longest = max(int(pack.length.max()) for pack, _ in filter(None, each))
     reach = size  # on CPU every block finds its own, so that packs share a program
-    if self._desks.platform != "cpu":
+    if self._replicas.platform != "cpu":
       reach = packing.size_of(longest, SPAN_BLOCK)
-    lane_count = len(desks[0].holder)
+    lane_count = len(queues[0].holder)
     most = max(len(pack.begin) for pack, _ in filter(None, each))
     rows = [packing.row(entry, size, most, lane_count) for entry in each]
     for row in rows:
@@ -196,60 +197,60 @@ class Server:
     call = self._program("prefill", weights, lanes, reach, prefix)
     key = ("prefill", size, most, reach, prefix, len(owners[0]) == 1)
     # In one piece, it depends on the lanes that its prompts go to.
-    shape = () if self._desks.one_by_one else _shape(desks, lanes)
+    shape = () if self._replicas.one_by_one else _shape(queues, lanes)
     self._statistics.programs.add(key + shape)
-    with self._compiling(f"a prefill of {size} tokens", (*key, *_shape(desks, lanes))):
+    with self._compiling(f"a prefill of {size} tokens", (*key, *_shape(queues, lanes))):
       lanes = call(
         weights.params,
         weights.adapters,
         self._stops,
         lanes,
-        self._desks.split(self._mixture(weights, owners, TOKEN_BLOCK)),
-        self._desks.split(rows),
+        self._replicas.split(self._mixture(weights, owners, TOKEN_BLOCK)),
+        self._replicas.split(rows),
       )
     if not self._statistics.first_token:
       jax.block_until_ready(lanes.token)
       self._statistics.first_token = time.time()
     return lanes
 
-  def _decode(self, weights, desks, lanes, ended):
+  def _decode(self, weights, queues, lanes, ended):
     began = time.perf_counter()
-    count = len(desks[0].holder)
-    following = max(self._smaller(weights, desks), default=0) if ended else 0
-    fewest = schedule.fewest(desks, count, following, ended)
-    owners = [desk.owners for desk in desks]
-    few = count <= _FEW and not any(desk.left for desk in desks)
+    count = len(queues[0].holder)
+    following = max(self._smaller(weights, queues), default=0) if ended else 0
+    fewest = schedule.fewest(queues, count, following, ended)
+    owners = [queue.owners for queue in queues]
+    few = count <= _FEW and not any(queue.left for queue in queues)
     kind = "leap" if self._leaps and few else "decode"
-    self._statistics.programs.add((kind, *_shape(desks, lanes)))
-    deep = self._desks.one_by_one and self._whole.layers > programs.SHALLOW
+    self._statistics.programs.add((kind, *_shape(queues, lanes)))
+    deep = self._replicas.one_by_one and self._whole.layers > programs.SHALLOW
     kind = "steps" if deep and kind == "decode" else kind
     call = self._program(kind, weights, lanes)
-    before = self._desks.fetch(lanes.steps)
-    with self._compiling(f"decode for {count} lanes", (kind, *_shape(desks, lanes))):
+    before = self._replicas.fetch(lanes.steps)
+    with self._compiling(f"decode for {count} lanes", (kind, *_shape(queues, lanes))):
       lanes = call(
         weights.params,
         weights.adapters,
         self._stops,
         lanes,
-        self._desks.split(self._mixture(weights, owners, desks[0].block)),
-        self._desks.split([np.int32(f) for f in fewest]),
+        self._replicas.split(self._mixture(weights, owners, queues[0].block)),
+        self._replicas.split([np.int32(f) for f in fewest]),
       )
-    steps = [int(a - b) for a, b in zip(self._desks.fetch(lanes.steps), before)]
+    steps = [int(a - b) for a, b in zip(self._replicas.fetch(lanes.steps), before)]
     self._statistics.decode_steps += max(steps)
     self._statistics.decode_slots += sum(steps) * count
     self._statistics.decode_seconds += time.perf_counter() - began
     return lanes
 
-  def _harvest(self, desks, lanes, said):
-    active, tokens = (self._desks.fetch(x) for x in (lanes.active, lanes.said))
+  def _harvest(self, queues, lanes, said):
+    active, tokens = (self._replicas.fetch(x) for x in (lanes.active, lanes.said))
     self._statistics.gathered_bytes += lanes.active.nbytes + lanes.said.nbytes
-    for desk, going, words in zip(desks, active, tokens):
-      for lane in desk.held:
+    for queue, going, words in zip(queues, active, tokens):
+      for lane in queue.held:
         if not going[lane]:
           row = words[lane]
-          said[desk.holder[lane].index] = row[row >= 0].tolist()
-          self._statistics.new_tokens += len(said[desk.holder[lane].index])
-          desk.holder[lane] = None
+          said[queue.holder[lane].index] = row[row >= 0].tolist()
+          self._statistics.new_tokens += len(said[queue.holder[lane].index])
+          queue.holder[lane] = None
 
   def _compiling(self, what, shape):
     """Tells what the first call of a shape is about, which compiles its programs."""
@@ -258,51 +259,55 @@ class Server:
     return waits.told(f"compiling {what}", new)
 
   def _sizes(self, weights):
-    fine = self._desks.platform == "cpu" and adapter_forms.large(self._own(weights))
+    fine = self._replicas.platform == "cpu" and adapter_forms.large(self._own(weights))
     return schedule.FINE_LANES if fine else schedule.LANES
 
-  def _smaller(self, weights, desks):
+  def _smaller(self, weights, queues):
     """Fewer lanes that may do once nothing waits, the fewest first."""
-    if any(desk.left for desk in desks):
+    if any(queue.left for queue in queues):
       return []
-    return [n for n in self._sizes(weights) if n < len(desks[0].holder)]
+    return [n for n in self._sizes(weights) if n < len(queues[0].holder)]
 
-  def _shrink(self, weights, desks, lanes):
+  def _shrink(self, weights, queues, lanes):
     """Fewer lanes for the last replies."""
-    if not any(desk.held for desk in desks):
+    if not any(queue.held for queue in queues):
       return lanes
     size = next(
-      (n for n in self._smaller(weights, desks) if all(desk.fits(n) for desk in desks)),
+      (
+        n
+        for n in self._smaller(weights, queues)
+        if all(queue.fits(n) for queue in queues)
+      ),
       0,
     )
     if not size:
       return lanes
-    self._statistics.programs.add(("take", size, *_shape(desks, lanes)))
-    moves = [desk.shrink(size) for desk in desks]
-    return self._program("take", weights, lanes)(lanes, self._desks.split(moves))
+    self._statistics.programs.add(("take", size, *_shape(queues, lanes)))
+    moves = [queue.shrink(size) for queue in queues]
+    return self._program("take", weights, lanes)(lanes, self._replicas.split(moves))
 
   def _mixture(self, weights, owners, block):
-    """What tells a desk's rows their experts: owners of blocks, or mix a row."""
+    """What tells a queue's rows their experts: owners of blocks, or mix a row."""
     if weights.mix is None:
       return [np.asarray(o, np.int32) for o in owners]
     return [np.repeat(weights.mix[o], block, axis=0) for o in owners]
 
   def _program(self, kind, weights, lanes, *facts):
-    """The function `kind`, spread over the desks; jit keeps its shapes apart."""
-    key = (kind, bool(weights.desks), type(weights.adapters), *facts)
+    """The function `kind`, spread over the replicas; jit keeps its shapes apart."""
+    key = (kind, bool(weights.placed), type(weights.adapters), *facts)
     if key not in self._programs:
       self._programs[key] = self._spread(kind, weights, lanes, *facts)
     return self._programs[key]
 
   def _spread(self, kind, weights, lanes, *facts):
-    eager, whole = self._desks.one_by_one, jax.sharding.PartitionSpec()
+    eager, whole = self._replicas.one_by_one, jax.sharding.PartitionSpec()
     specs = self._lane_specs(self._one(lanes))
     run = programs.function(kind, self._decoder, self._sampling, *facts)
     if kind in ("grow", "take"):
-      return self._desks.each(
+      return self._replicas.each(
         run, 0, compiled=not eager, specs=(specs, whole), out=specs
       )
-    split = self._desks.tensor > 1
+    split = self._replicas.tensor > 1
     inside = (
       *(
         devices.tensor_specs(x) if split else None
@@ -313,23 +318,23 @@ class Server:
       whole,
       whole,
     )
-    return self._desks.each(
+    return self._replicas.each(
       run,
       3,
       donate=(3,),
       compiled=not (eager and kind in ("prefill", "steps")),
       specs=inside,
       out=specs,
-      own=bool(weights.desks),
+      own=bool(weights.placed),
     )
 
   def _own(self, weights):
-    """The params of one desk."""
-    return self._one(weights.params) if weights.desks else weights.params
+    """The params of one replica."""
+    return self._one(weights.params) if weights.placed else weights.params
 
   def _one(self, tree):
-    """The shapes that one desk sees of what was `split`."""
-    if self._desks.single:
+    """The shapes that one replica sees of what was `split`."""
+    if self._replicas.single:
       return tree
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), tree)
 
@@ -354,9 +359,9 @@ class _Feed:
     return self.taken[first:]
 
 
-def _shape(desks, lanes):
-  """Of a desk's lanes: B, C + M, M."""
-  return len(desks[0].holder), lanes.cache.positions.shape[-1], lanes.said.shape[-1]
+def _shape(queues, lanes):
+  """Of a queue's lanes: B, C + M, M."""
+  return len(queues[0].holder), lanes.cache.positions.shape[-1], lanes.said.shape[-1]
 
 
 def _unsaid(prompts, said):

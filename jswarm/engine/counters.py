@@ -11,7 +11,7 @@ class Statistics:
     rows: prompts answered; stored: answered from disk.
     prefill_tokens: computed, without padding; prefill_slots: with it.
     shared_tokens: of prompts, taken from a prefix that was computed once.
-    new_tokens: kept; decode_slots: lanes x steps computed. decode_steps: of a desk.
+    new_tokens: kept; decode_slots: lanes x steps computed. decode_steps: of a replica.
     prefill_seconds, decode_seconds, text_seconds: device twice, tokenizers.
     programs: shapes of prefill, decode, leap, take and grow that were compiled.
     halved: times that memory ran out.

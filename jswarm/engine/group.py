@@ -10,11 +10,11 @@ import hashlib
 import time
 
 from jswarm.core.types import PyTree, Reply, Request
-from jswarm.distributed.devices import Desks, local_devices
+from jswarm.distributed.devices import Replicas, local_devices
 from jswarm.engine import adapter_forms, packing, reply_store, schedule
 from jswarm.engine.batcher import Server
 from jswarm.engine.counters import Statistics
-from jswarm.engine.resident import Particles
+from jswarm.engine.resident import Resident
 from jswarm.formats import tokenizer
 from jswarm.pool import load
 
@@ -28,9 +28,9 @@ class Served:
 
   def __init__(self, group: load.Group, settings, statistics: Statistics):
     self._settings, self._statistics = settings, statistics
-    self._desks = Desks(local_devices(settings.devices), settings.tensor)
-    self.particles = Particles(
-      group, self._desks, settings.space == "dense", settings.int8
+    self._replicas = Replicas(local_devices(settings.devices), settings.tensor)
+    self.particles = Resident(
+      group, self._replicas, settings.space == "dense", settings.int8
     )
     self.group = group = self.particles.group
     self._row = {expert: i for i, expert in enumerate(group.members)}
@@ -40,7 +40,7 @@ class Served:
     self._rows = settings.rows or self._fitting_rows()
     self._server = Server(
       group.config,
-      self._desks,
+      self._replicas,
       group.stops,
       settings.sampling,
       rows=self._rows,
@@ -51,7 +51,7 @@ class Served:
     self._store = reply_store.Store(settings.memo) if settings.memo else None
 
   def save(self, folder: str, particles: PyTree | None, expert: int) -> dict:
-    """Writes one expert of the pool; see `Particles.save`."""
+    """Writes one expert of the pool; see `Resident.save`."""
     return self.particles.save(folder, particles, self._row[expert])
 
   def holders(self, expert: int) -> tuple[int, ...]:
@@ -147,7 +147,7 @@ class Served:
     s = self._settings
     drawn = f"|{prompt.seed}" if s.sampling.temperature else ""
     # How it is computed: in bfloat16 the last bits, and with them words, depend on it.
-    how = f"{s.form}|{s.tensor}|{self._desks.platform}|int8={s.int8}"
+    how = f"{s.form}|{s.tensor}|{self._replicas.platform}|int8={s.int8}"
     return reply_store.key(
       self.particles.version(prompt.owner),
       prompt.tokens,
@@ -160,15 +160,15 @@ class Served:
     """(weights, indices) of each stream: mixed rows together, other experts alone."""
     owners = [self._row[r.expert] for r in requests]
     of = lambda chosen: [i for i, owner in enumerate(owners) if owner in chosen]
-    if self.group.kind == "full" and self._desks.count > 1:
-      for desks in self._rounds(owners):
-        yield self.particles.on_desks(desks), of(desks)
+    if self.group.kind == "full" and self._replicas.count > 1:
+      for placed in self._rounds(owners):
+        yield self.particles.on_replicas(placed), of(placed)
       return
     form, alone = "", sorted(set(owners))
     if self.group.kind == "lora":
       form, alone = adapter_forms.choose(
         self._settings.form,
-        self._desks.platform,
+        self._replicas.platform,
         owners,
         len(self.group.members),
         self.particles.dense,
@@ -182,25 +182,25 @@ class Served:
       yield self.particles.alone(owner), of({owner})
 
   def _rounds(self, owners):
-    """Which expert is on which desk, round by round; the busiest first."""
+    """Which expert is on which replica, round by round; the busiest first."""
     rows = collections.Counter(owners)
     order = sorted(rows, key=lambda o: (-rows[o], o))
-    for first in range(0, len(order), self._desks.count):
-      chosen = order[first : first + self._desks.count]
-      yield tuple(chosen[d % len(chosen)] for d in range(self._desks.count))
+    for first in range(0, len(order), self._replicas.count):
+      chosen = order[first : first + self._replicas.count]
+      yield tuple(chosen[d % len(chosen)] for d in range(self._replicas.count))
 
   def _fitting_rows(self):
     """Lanes whose cache fits the memory that base and adapters leave, in full."""
     c, most = (
       self.group.config,
-      _MOST_ROWS.get(self._desks.platform, schedule.LANES[-1]),
+      _MOST_ROWS.get(self._replicas.platform, schedule.LANES[-1]),
     )
-    if not self._desks.memory():  # nobody knows: a modest number
+    if not self._replicas.memory():  # nobody knows: a modest number
       return min(most, _MOST_ROWS["cpu"])
-    width = 4 if self._desks.platform == "cpu" else 2
+    width = 4 if self._replicas.platform == "cpu" else 2
     token = 2 * c.layers * c.kv_heads * c.head_dim * width
     lane = token * min(c.max_positions, _PLANNED_TOKENS) + 4 * c.vocab
-    free = self._desks.memory() - 2 * self.particles.held()
+    free = self._replicas.memory() - 2 * self.particles.held()
     fitting = [n for n in schedule.LANES if n <= most and n * lane <= free]
     return fitting[-1] if fitting else schedule.LANES[0]
 

@@ -197,7 +197,7 @@ def blank_pack(size: int, rows: int) -> Pack:
 
 
 def packs(seats, most, prefix, apart=False):
-  """[(pack, its (lane, prompt) pairs)] of one desk.
+  """[(pack, its (lane, prompt) pairs)] of one replica.
 
   `apart`: prompts of one expert that fill a pack have it for themselves, and packs have
   finer sizes.
@@ -232,7 +232,7 @@ def _filling(seats, most, prefix):
 
 
 def row(entry, size, rows, lanes):
-  """The arrays of one desk's pack, widened to `size` tokens and R = `rows`; padding
+  """The arrays of one replica's pack, widened to `size` tokens and R = `rows`; padding
   goes nowhere."""
   blank = blank_pack(size, rows)
   pack, seats = entry if entry else (blank, [])

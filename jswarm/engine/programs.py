@@ -1,7 +1,8 @@
-"""What runs on a desk, as pure functions of arrays: prefill, decode, leap, take, grow.
+"""What runs on a replica, as pure functions of arrays: prefill, decode, leap, take,
+grow.
 
-`serve` spreads them over the desks; on one CPU device a prefill runs outside of jit, as
-a few small programs, and of a deep base each decode step too.
+`batcher` spreads them over the replicas; on one CPU device a prefill runs outside of
+jit, as a few small programs, and of a deep base each decode step too.
 """
 
 import functools
@@ -21,7 +22,7 @@ _GROUP = 5  # layers of a deeper base in one program, at most
 
 @functools.lru_cache(maxsize=256)  # the same function in every engine: one compilation
 def function(kind, decoder, sampling, *facts):
-  """What a desk runs, as a function of arrays alone."""
+  """What a replica runs, as a function of arrays alone."""
   if kind == "grow":
     return lambda lanes: lanes_lib.grow(lanes, facts[0])
   if kind == "take":

@@ -1,4 +1,4 @@
-"""Particles -> what a stream of rows runs on, placed on the desks.
+"""Particles -> what a stream of rows runs on, placed on the replicas.
 
 A group's particles are adapters or whole models. Here they are laid out for the form
 that `forms` chose, merged, rounded or split over devices, once an update; and saved.
@@ -16,7 +16,7 @@ from jswarm.core.digests import digest, fingerprint
 from jswarm.core.files import write_json
 from jswarm.core.types import PyTree
 from jswarm.distributed import devices
-from jswarm.distributed.devices import Desks, tensor_specs
+from jswarm.distributed.devices import Replicas, tensor_specs
 from jswarm.engine import adapter_forms
 from jswarm.formats import hf_model, peft_adapter, tokenizer
 from jswarm.model import decoder, lora, quantize
@@ -31,8 +31,8 @@ _PROBE = (
 )
 
 
-class Particles:
-  """The experts of one group on its desks.
+class Resident:
+  """The experts of one group on its replicas.
 
   Attributes:
     group: as loaded, without what is kept in the form that is served.
@@ -43,8 +43,8 @@ class Particles:
     fixed: names what does not move: base, tokenizer, stops.
   """
 
-  def __init__(self, group: load.Group, desks: Desks, dense: bool, int8: bool):
-    self.group, self._desks, self._int8 = group, desks, int8
+  def __init__(self, group: load.Group, replicas: Replicas, dense: bool, int8: bool):
+    self.group, self._replicas, self._int8 = group, replicas, int8
     self._dtype = jax.tree.leaves(group.particles)[0].dtype
     self.dense = dense and group.kind == "lora"
     still = self.dense or len(group.members) == 1  # particles that never move
@@ -53,13 +53,13 @@ class Particles:
       (group.params, group.particles if still else None),
       f"{group.config}{group.stops}{self._dtype}{self.vocabulary}",
     )
-    self.start: PyTree = _start(group, desks, self.dense)
+    self.start: PyTree = _start(group, replicas, self.dense)
     self._params = None if group.params is None else self._place(group.params)
     self.group = dataclasses.replace(
       group, params=None, particles=group.particles if self.dense else None
     )
     self.costly = group.kind == "lora" and adapter_forms.costly(
-      desks.platform, group.particles, self._params
+      replicas.platform, group.particles, self._params
     )
     self.install(self.start)
 
@@ -101,7 +101,7 @@ class Particles:
       self._ready[form] = adapter_forms.Weights(
         params=self._params,
         mix=mix if form == "masked" else None,
-        adapters=self._desks.share(adapters, self._specs(adapters)),
+        adapters=self._replicas.share(adapters, self._specs(adapters)),
         apart=form == "grouped" and self.costly,
       )
     return self._ready[form]
@@ -114,15 +114,15 @@ class Particles:
       self._ready[owner] = adapter_forms.Weights(params=self._expert(owner))
     return self._ready[owner]
 
-  def on_desks(self, desks):
-    """Expert desks[d] on desk d; kept while all of them fit one round."""
-    if desks not in self._ready:
+  def on_replicas(self, placed):
+    """Expert placed[d] on replica d; kept while all of them fit one round."""
+    if placed not in self._ready:
       self._ready.clear()
-      trees = [self._layout(self._rounded(self._whole(owner))) for owner in desks]
-      self._ready[desks] = adapter_forms.Weights(
-        params=self._desks.split(trees, self._specs(trees[0])), desks=desks
+      trees = [self._layout(self._rounded(self._whole(owner))) for owner in placed]
+      self._ready[placed] = adapter_forms.Weights(
+        params=self._replicas.split(trees, self._specs(trees[0])), placed=placed
       )
-    return self._ready[desks]
+    return self._ready[placed]
 
   def _whole(self, owner):
     """Params of a full-weight expert, in the dtype that it is served in."""
@@ -133,7 +133,7 @@ class Particles:
     if self.group.kind == "full":
       return self._place(self._whole(owner))
     adapter = self._adapter(self._particles, owner)
-    return _merge(self._params, self._desks.share(adapter, self._specs(adapter)))
+    return _merge(self._params, self._replicas.share(adapter, self._specs(adapter)))
 
   def _adapter(self, particles, i):
     """Factors of one expert, without an expert axis."""
@@ -144,11 +144,11 @@ class Particles:
 
   def _layout(self, params):
     # Stacked layers are copied at every step by the CPU backend.
-    return decoder.unstack(params) if self._desks.platform == "cpu" else params
+    return decoder.unstack(params) if self._replicas.platform == "cpu" else params
 
   def _place(self, params):
     params = self._layout(self._rounded(jax.device_put(params)))
-    return self._desks.share(params, self._specs(params))
+    return self._replicas.share(params, self._specs(params))
 
   def _rounded(self, params):
     if not self._int8:
@@ -168,7 +168,7 @@ class Particles:
     return rounded
 
   def _specs(self, tree):
-    return tensor_specs(tree) if self._desks.tensor > 1 else None
+    return tensor_specs(tree) if self._replicas.tensor > 1 else None
 
   def save(self, folder: str, particles: PyTree | None, i: int) -> dict:
     """Writes one expert below `folder/experts`; where it is and what it stands on."""
@@ -193,7 +193,7 @@ class Particles:
     return {**entry, "base_revision": revision} if revision else entry
 
 
-def _start(group, desks, dense):
+def _start(group, replicas, dense):
   """Particles as they came, in float32, where a swarm has room for them."""
   if dense:
     return {"mix": jax.device_put(np.eye(len(group.members), dtype=np.float32))}
@@ -203,21 +203,21 @@ def _start(group, desks, dense):
       lambda x: (
         x
         if devices.is_spread(x)
-        else desks.stack(x.shape, lambda i: np.asarray(x[i], np.float32))
+        else replicas.stack(x.shape, lambda i: np.asarray(x[i], np.float32))
       ),
       group.particles,
     )
     return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), placed)
   particles = jax.tree.map(lambda x: np.asarray(x, np.float32), group.particles)
-  if _large(particles, desks):
-    particles = desks.spread(particles)
+  if _large(particles, replicas):
+    particles = replicas.spread(particles)
   return jax.device_put(particles)
 
 
-def _large(particles, desks):
+def _large(particles, replicas):
   """Would the copies that a swarm keeps of its particles crowd a device?"""
   size = sum(x.nbytes for x in jax.tree.leaves(particles))
-  return 0 < desks.memory() / 4 < _COPIES * size
+  return 0 < replicas.memory() / 4 < _COPIES * size
 
 
 @jax.jit

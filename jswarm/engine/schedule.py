@@ -41,7 +41,7 @@ def by_length(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
   return [classes[size] for size in sorted(classes, reverse=True)]
 
 
-class Desk:
+class Queue:
   """The lanes of one device and the prompts that wait for them.
 
   Attributes:
@@ -59,8 +59,8 @@ class Desk:
   def add(self, prompts: Sequence[Prompt]) -> None:
     for prompt in prompts:
       self.waiting.setdefault(prompt.owner, []).append(prompt)
-    for queue in self.waiting.values():
-      queue.sort(key=lambda p: (-len(p.tokens), p.index))
+    for line in self.waiting.values():
+      line.sort(key=lambda p: (-len(p.tokens), p.index))
 
   def open(self, lanes: int, block: int) -> None:
     self.holder, self.block = [None] * lanes, block
@@ -83,12 +83,12 @@ class Desk:
       lanes = range(block * self.block, (block + 1) * self.block)
       free = [i for i in lanes if self.holder[i] is None]
       if len(free) == self.block and self.left:
-        # The longest queue first, so that all queues end together.
+        # The longest line first, so that all queues end together.
         self.owners[block] = max(self.waiting, key=lambda o: (len(self.waiting[o]), -o))
-      queue = self.waiting.get(int(self.owners[block]), [])
+      line = self.waiting.get(int(self.owners[block]), [])
       for lane in free:
-        if queue:
-          self.holder[lane] = queue.pop(0)
+        if line:
+          self.holder[lane] = line.pop(0)
           seated.append((lane, self.holder[lane]))
     self.waiting = {o: q for o, q in self.waiting.items() if q}
     return seated
@@ -96,7 +96,7 @@ class Desk:
   def fits(self, lanes: int) -> bool:
     """Do so many lanes hold all that is held and waits, in blocks of one expert?"""
     block = lane_block(lanes)
-    rows = Counter({owner: len(queue) for owner, queue in self.waiting.items()})
+    rows = Counter({owner: len(line) for owner, line in self.waiting.items()})
     rows.update(self.holder[lane].owner for lane in self.held)
     return sum(-(-n // block) for n in rows.values()) <= lanes // block
 
@@ -122,18 +122,18 @@ class Desk:
     return index
 
 
-def lanes_for(desks: Sequence[Desk], most: int, sizes: Sequence[int] = LANES) -> int:
-  """How many lanes desks with these queues get, `most` at most."""
+def lanes_for(queues: Sequence[Queue], most: int, sizes: Sequence[int] = LANES) -> int:
+  """How many lanes each of these queues gets, `most` at most."""
   allowed = [n for n in sizes if n < most] + [most]
-  prompts = max(desk.left for desk in desks)
+  prompts = max(queue.left for queue in queues)
   enough = next((n for n in allowed if n >= prompts), allowed[-1])
   wider = (n for n in allowed if enough <= n <= _WIDER * enough)
-  return next((n for n in wider if all(desk.fits(n) for desk in desks)), enough)
+  return next((n for n in wider if all(queue.fits(n) for queue in queues)), enough)
 
 
 def deal(prompts, count, owners=()):
-  """Prompts for each desk: equally many, of few experts; where desks have owners, each
-  to a desk of its expert."""
+  """Prompts for each queue: equally many, of few experts; where replicas have owners,
+  each to the queue of one that has its expert."""
   order = sorted(prompts, key=lambda p: (p.owner, -len(p.tokens), p.index))
   if not owners:
     cuts = [d * len(order) // count for d in range(count + 1)]
@@ -147,41 +147,43 @@ def deal(prompts, count, owners=()):
   return dealt
 
 
-def fewest(desks: Sequence[Desk], lanes: int, next_size: int, ended: bool) -> list[int]:
-  """Decode until fewer lanes than this are active, desk by desk.
+def fewest(
+  queues: Sequence[Queue], lanes: int, next_size: int, ended: bool
+) -> list[int]:
+  """Decode until fewer lanes than this are active, queue by queue.
 
-  Desks wait for each other: where one comes back early, none runs to its last token.
+  Queues wait for each other: where one comes back early, none runs to its last token.
 
   Args:
-    lanes: of each desk. next_size: fewer lanes that may do, 0: none.
+    lanes: of each queue. next_size: fewer lanes that may do, 0: none.
     ended: no more prompts will come.
 
   Returns:
-    For each desk at least 1, which is: until all of its replies have ended.
+    For each queue at least 1, which is: until all of its replies have ended.
   """
-  each = [_fewest(desk, lanes, next_size, ended) for desk in desks]
+  each = [_fewest(queue, lanes, next_size, ended) for queue in queues]
   if max(each) <= 1:
     return each
   # Those that could run to their end come back with the others, a reply later at most.
-  return [n if n > 1 else _next_reply(desk) for n, desk in zip(each, desks)]
+  return [n if n > 1 else _next_reply(queue) for n, queue in zip(each, queues)]
 
 
-def _fewest(desk: Desk, lanes: int, next_size: int, ended: bool) -> int:
-  """`fewest` of one desk that waits for no other."""
+def _fewest(queue: Queue, lanes: int, next_size: int, ended: bool) -> int:
+  """`fewest` of one queue that waits for no other."""
   # 1. Prompts wait, or may come: until a quarter of the lanes is free for them. Where
   #    fewer than that are held, until one reply ends, or they would never be refilled.
-  if desk.left or not ended:
-    return min(len(desk.held), lanes - lanes // REFILL + 1)
+  if queue.left or not ended:
+    return min(len(queue.held), lanes - lanes // REFILL + 1)
   # 2. The last replies, too many for fewer lanes: until they are that many.
-  if len(desk.held) > next_size > 0:
+  if len(queue.held) > next_size > 0:
     return next_size + 1
   # 3. So few as fit, but in too many blocks: after the next reply perhaps not.
-  if next_size and not desk.fits(next_size):
-    return _next_reply(desk)
+  if next_size and not queue.fits(next_size):
+    return _next_reply(queue)
   # 4. Nothing to wait for: to the last token.
   return 1
 
 
-def _next_reply(desk: Desk) -> int:
+def _next_reply(queue: Queue) -> int:
   """`fewest` that stops when the next reply ends."""
-  return max(1, len(desk.held))
+  return max(1, len(queue.held))

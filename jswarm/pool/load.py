@@ -19,7 +19,7 @@ import numpy as np
 
 from jswarm.core import waits
 from jswarm.core.types import PyTree
-from jswarm.distributed.devices import Desks
+from jswarm.distributed.devices import Replicas
 from jswarm.formats import chat_template, gguf_model, hf_model, peft_adapter
 from jswarm.formats import tokenizer as tokenizer_lib
 from jswarm.model.architecture import DecoderConfig
@@ -116,13 +116,13 @@ def load_pool(
   specs: Sequence[Spec],
   dtype=jnp.float32,
   allow_pickle: bool = False,
-  desks: Desks | None = None,
+  replicas: Replicas | None = None,
   today: str = chat_template.TODAY,
 ) -> Pool:
   """Loads every expert once; bases are shared.
 
   `check_pool` comes first, so that whatever is wrong is found in seconds.
-  `desks`: where weights go as they are read, leaf by leaf: bases under adapters, and
+  `replicas`: where weights go as they are read, leaf by leaf: bases under adapters, and
   of whole models those that this process holds. None: all of them are read, bases to
   the default device, whole models to the host.
   `today`: the date that chat templates see, YYYY-MM-DD.
@@ -138,7 +138,7 @@ def load_pool(
     if any(specs[i].adapter for i in members):
       adapters = [checked.adapters.get(specs[i].name) for i in members]
       with waits.told(_loading(len(members), base.folder)):
-        params = _load_params(base.folder, dtype, allow_pickle, desks)
+        params = _load_params(base.folder, dtype, allow_pickle, replicas)
       groups.append(
         Group(
           "lora",
@@ -157,7 +157,7 @@ def load_pool(
   for entries in full.values():
     folders = dict.fromkeys(base.folder for _, base in entries)
     with waits.told(_loading(sum(len(mine) for mine, _ in entries), *folders)):
-      groups.append(_full_group(entries, specs, dtype, allow_pickle, desks))
+      groups.append(_full_group(entries, specs, dtype, allow_pickle, replicas))
   return Pool(tuple(spec.name for spec in specs), tuple(groups), today)
 
 
@@ -245,10 +245,10 @@ def _load_adapter(spec, folder, base, allow_pickle):
   return adapter
 
 
-def _load_params(folder, dtype, allow_pickle, desks):
+def _load_params(folder, dtype, allow_pickle, replicas):
   if folder.endswith(".gguf"):
     return gguf_model.load_base(folder, dtype)[1]
-  return hf_model.load_base(folder, dtype, allow_pickle, desks and desks.place)[1]
+  return hf_model.load_base(folder, dtype, allow_pickle, replicas and replicas.place)[1]
 
 
 def _reader(folder, dtype, allow_pickle):
@@ -309,7 +309,7 @@ def _stack_adapters(adapters):
   }
 
 
-def _full_group(entries, specs, dtype, allow_pickle, desks):
+def _full_group(entries, specs, dtype, allow_pickle, replicas):
   """Whole models as particles, read leaf by leaf by the processes that hold them."""
   readers, members = [], []
   for mine, base in entries:  # experts of one model too are a particle each
@@ -319,8 +319,8 @@ def _full_group(entries, specs, dtype, allow_pickle, desks):
 
   def leaf(path, like):
     read = lambda i: readers[i](tuple(key.key for key in path))
-    if desks:
-      return desks.stack((len(members), *like.shape), read)
+    if replicas:
+      return replicas.stack((len(members), *like.shape), read)
     return np.stack([read(i) for i in range(len(members))])
 
   init = make_decoder(base.config, dtype).init

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from jswarm.core.types import Experts
 from jswarm.distributed import processes
-from jswarm.distributed.devices import Desks, local_devices
+from jswarm.distributed.devices import Replicas, local_devices
 from jswarm.engine import engine
 from jswarm.pool import load, specs
 from jswarm.run import session
@@ -45,9 +45,9 @@ def task(
 def pool(config: Resolved) -> load.Pool:
   """Loads the pool that the config names."""
   dtype = config_lib.model_dtype(config.pool.dtype, "pool.dtype")
-  desks = Desks(local_devices(config.engine.devices), config.engine.tensor)
+  replicas = Replicas(local_devices(config.engine.devices), config.engine.tensor)
   c = config.pool
-  return load.load_pool(_specs(config), dtype, c.allow_pickle, desks, c.today)
+  return load.load_pool(_specs(config), dtype, c.allow_pickle, replicas, c.today)
 
 
 def plan(

@@ -47,11 +47,11 @@ import jax, jax.numpy as jnp, numpy as np, re
 from jswarm.distributed import devices
 from jswarm.swarm import pso
 from jswarm.swarm.motion import Settings
-desks = devices.Desks()
+replicas = devices.Replicas()
 x = {"w": jax.random.normal(jax.random.key(0), (16, 64, 8))}
 u = jax.random.normal(jax.random.key(1), (16,))
 plain = pso.start(jax.random.key(2), x, u, Settings())
-spread = plain.replace(**{n: desks.spread(getattr(plain, n))
+spread = plain.replace(**{n: replicas.spread(getattr(plain, n))
                           for n in ("position", "velocity", "best_position")})
 assert len(spread.position["w"].sharding.device_set) == 8
 tell = jax.jit(pso.tell)
@@ -62,7 +62,7 @@ assert gathered and all(shape in ("8", "16") for shape in gathered), gathered
 told = (jax.tree.leaves(tell(swarm, u + 1)) for swarm in (spread, plain))
 for a, b in zip(*told):
   np.testing.assert_array_equal(a, b)
-assert len(desks.spread({"w": jnp.zeros((10, 3))})["w"].sharding.device_set) == 5
+assert len(replicas.spread({"w": jnp.zeros((10, 3))})["w"].sharding.device_set) == 5
 """
 
 
@@ -113,9 +113,9 @@ group = tiny.lora_group(10)
 say = lambda **place: devices_run.said(tiny.pool(group), 10, **place)
 for place in ({"devices": 8}, {"devices": 8, "tensor": 2}):
   for form in ("grouped", "merged"):
-    resident._large = lambda particles, desks: False
+    resident._large = lambda particles, replicas: False
     wanted = say(form=form, **place)
-    resident._large = lambda particles, desks: True
+    resident._large = lambda particles, replicas: True
     assert say(form=form, **place) == wanted
 """
 
@@ -128,15 +128,15 @@ def test_adapters_too_large_for_one_device_are_spread_and_say_the_same():
 _HELD = """
 import jax, numpy as np
 from jswarm.distributed import devices
-desks, read = devices.Desks(), []
+replicas, read = devices.Replicas(), []
 one = lambda i: (read.append(i), np.full((2, 3), i, np.float32))[1]
-x = desks.stack((12, 2, 3), one)
+x = replicas.stack((12, 2, 3), one)
 assert len(x.sharding.device_set) == 6 and sorted(read) == list(range(12))
 assert {s.data.shape for s in x.addressable_shards} == {(2, 2, 3)}
 np.testing.assert_array_equal(devices.particle({"w": x}, 5)["w"], np.full((2, 3), 5))
 assert devices.holders(x) == [()] * 12  # this process holds all
-assert isinstance(desks.stack((1, 2, 3), one), np.ndarray)
-assert isinstance(devices.Desks(jax.devices()[:1]).stack((4, 2, 3), one), np.ndarray)
+assert isinstance(replicas.stack((1, 2, 3), one), np.ndarray)
+assert isinstance(devices.Replicas(jax.devices()[:1]).stack((4, 2, 3), one), np.ndarray)
 
 class Device:  # of processes that are not there
   def __init__(self, id, process_index):
@@ -165,7 +165,7 @@ def test_a_tensor_split_that_does_not_fit_says_which_field():
   with pytest.raises(ValueError, match="tensor=4.*kv_heads=2"):
     devices.tensor_config(tiny.CONFIG, 4)
   with pytest.raises(ValueError, match="tensor=3 does not divide 1 devices"):
-    devices.Desks(jax.devices()[:1], tensor=3)
+    devices.Replicas(jax.devices()[:1], tensor=3)
 
 
 def test_what_makes_heads_is_split_by_output_and_what_reads_them_by_input():
@@ -195,8 +195,8 @@ from jswarm.formats import hf_model
 from tests import tiny
 folder = tempfile.mkdtemp()
 hf_model.save_base(folder, tiny.CONFIG, tiny.base())
-desks = devices.Desks(jax.devices()[:2], tensor=2)
-_, params = hf_model.load_base(folder, place=desks.place)
+replicas = devices.Replicas(jax.devices()[:2], tensor=2)
+_, params = hf_model.load_base(folder, place=replicas.place)
 whole = tiny.base()
 specs = devices.tensor_specs(whole)
 for a, b, s in zip(jax.tree.leaves(params), jax.tree.leaves(whole),
@@ -204,7 +204,7 @@ for a, b, s in zip(jax.tree.leaves(params), jax.tree.leaves(whole),
   np.testing.assert_array_equal(a, b)
 q = params["layers"]["attn"]["q"]["kernel"]
 assert {shard.data.shape for shard in q.addressable_shards} == {(2, 32, 16)}
-again = desks.share(params, specs)["layers"]["attn"]["q"]["kernel"]
+again = replicas.share(params, specs)["layers"]["attn"]["q"]["kernel"]
 assert [s.data.unsafe_buffer_pointer() for s in again.addressable_shards] == [
     s.data.unsafe_buffer_pointer() for s in q.addressable_shards], "copied once more"
 """

@@ -14,7 +14,7 @@ from jswarm.engine import adapter_forms, batcher, engine, packing, schedule
 from jswarm.engine.counters import Statistics
 from jswarm.engine.group import Served
 from jswarm.engine.packing import Prompt
-from jswarm.engine.schedule import Desk
+from jswarm.engine.schedule import Queue
 from jswarm.model import attention, lora, quantize, sampling
 from jswarm.model.decoder import make_decoder
 from jswarm.model.sampling import Sampling
@@ -154,28 +154,28 @@ def test_prompts_that_share_a_prefix_say_what_each_says_alone(form):
 def test_lanes_are_given_in_blocks_of_one_expert_until_nothing_waits(
   prompts, size, seed
 ):
-  desk, rng = Desk(prompts), np.random.default_rng(seed)
-  desk.open(*size)
+  queue, rng = Queue(prompts), np.random.default_rng(seed)
+  queue.open(*size)
   seen = []
-  while desk.left or desk.held:
-    seen += [p.index for _, p in desk.seat()]
-    for lane in desk.held:
-      assert desk.holder[lane].owner == desk.owners[lane // desk.block]
-    free = [lane for lane in desk.held if rng.uniform() < 0.5] or desk.held[:1]
+  while queue.left or queue.held:
+    seen += [p.index for _, p in queue.seat()]
+    for lane in queue.held:
+      assert queue.holder[lane].owner == queue.owners[lane // queue.block]
+    free = [lane for lane in queue.held if rng.uniform() < 0.5] or queue.held[:1]
     for lane in free:
-      desk.holder[lane] = None
+      queue.holder[lane] = None
   assert sorted(seen) == list(range(len(prompts)))
 
 
-def _desk(*rows):
-  """A desk where so many prompts of each expert wait."""
+def _queue(*rows):
+  """A queue where so many prompts of each expert wait."""
   owners = [owner for owner, count in enumerate(rows) for _ in range(count)]
-  return Desk([Prompt(i, owner, [1], 4, 0) for i, owner in enumerate(owners)])
+  return Queue([Prompt(i, owner, [1], 4, 0) for i, owner in enumerate(owners)])
 
 
 def test_lanes_are_as_few_as_hold_all_blocks_unless_those_are_far_more():
   lanes = lambda *rows, sizes=schedule.FINE_LANES: schedule.lanes_for(
-    [_desk(*rows)], 64, sizes
+    [_queue(*rows)], 64, sizes
   )
   assert [lanes(n) for n in (1, 7, 9, 17, 25, 33, 400)] == [1, 8, 16, 24, 32, 64, 64]
   assert lanes(*[2] * 10) == 24  # ten blocks of two
@@ -187,7 +187,7 @@ def test_lanes_are_as_few_as_hold_all_blocks_unless_those_are_far_more():
 
 def test_any_number_of_lanes_may_be_the_most_and_holds_whole_blocks():
   for most in (*range(1, 130), 500, 512):
-    assert schedule.lanes_for([_desk(600)], most) == most
+    assert schedule.lanes_for([_queue(600)], most) == most
     assert most % schedule.lane_block(most) == 0
   assert [schedule.lane_block(n) for n in schedule.FINE_LANES] == [
     1,
@@ -202,18 +202,18 @@ def test_any_number_of_lanes_may_be_the_most_and_holds_whole_blocks():
   ]
 
 
-def test_no_desk_runs_to_its_last_token_while_others_come_back():
-  desks = [_desk(5), _desk(20), _desk()]
-  for desk in desks:
-    desk.open(32, schedule.lane_block(32))
-    desk.seat()
+def test_no_queue_runs_to_its_last_token_while_others_come_back():
+  queues = [_queue(5), _queue(20), _queue()]
+  for queue in queues:
+    queue.open(32, schedule.lane_block(32))
+    queue.seat()
   fewest = lambda chosen, ended=True: schedule.fewest(chosen, 32, 8, ended)
-  assert fewest(desks) == [5, 9, 1]
-  assert fewest(desks[::2]) == [1, 1]
-  assert fewest(desks[::2], ended=False) == [5, 1]
-  desks[2].add([Prompt(i, 0, [1], 4, 0) for i in range(40)])
-  desks[2].seat()
-  assert fewest(desks) == [5, 9, 25]
+  assert fewest(queues) == [5, 9, 1]
+  assert fewest(queues[::2]) == [1, 1]
+  assert fewest(queues[::2], ended=False) == [5, 1]
+  queues[2].add([Prompt(i, 0, [1], 4, 0) for i in range(40)])
+  queues[2].seat()
+  assert fewest(queues) == [5, 9, 25]
 
 
 @given(
@@ -222,21 +222,21 @@ def test_no_desk_runs_to_its_last_token_while_others_come_back():
   st.booleans(),
 )
 @settings(max_examples=60, deadline=None)
-def test_every_desk_with_replies_ends_one_of_them_in_a_call(counts, following, ended):
-  desks = [_desk(count) for count in counts]
-  for desk in desks:
-    desk.open(64, schedule.lane_block(64))
-    desk.seat()
-  for desk, n in zip(desks, schedule.fewest(desks, 64, following, ended)):
-    assert n <= max(1, len(desk.held))
+def test_every_queue_with_replies_ends_one_of_them_in_a_call(counts, following, ended):
+  queues = [_queue(count) for count in counts]
+  for queue in queues:
+    queue.open(64, schedule.lane_block(64))
+    queue.seat()
+  for queue, n in zip(queues, schedule.fewest(queues, 64, following, ended)):
+    assert n <= max(1, len(queue.held))
 
 
-def test_a_base_is_large_by_what_one_desk_holds_of_it(monkeypatch):
+def test_a_base_is_large_by_what_one_replica_holds_of_it(monkeypatch):
   monkeypatch.setattr(adapter_forms, "_QUICK", 200)
   server = object.__new__(batcher.Server)
-  server._desks = SimpleNamespace(platform="cpu", single=False)
+  server._replicas = SimpleNamespace(platform="cpu", single=False)
   params = {"layers": {"q": np.zeros((8, 100))}}
-  own = adapter_forms.Weights(params=params, desks=tuple(range(8)))
+  own = adapter_forms.Weights(params=params, placed=tuple(range(8)))
   assert server._sizes(own) == schedule.LANES
   assert server._sizes(adapter_forms.Weights(params=params)) == schedule.FINE_LANES
 
@@ -244,7 +244,7 @@ def test_a_base_is_large_by_what_one_desk_holds_of_it(monkeypatch):
 @pytest.mark.parametrize("platform", ["cpu", "tpu"])
 def test_where_nobody_knows_the_memory_the_lanes_are_a_modest_number(platform):
   served = object.__new__(Served)
-  served._desks = SimpleNamespace(platform=platform, memory=lambda: 0)
+  served._replicas = SimpleNamespace(platform=platform, memory=lambda: 0)
   served.particles = SimpleNamespace(held=lambda: 1000)
   served.group = tiny.lora_group(2)
   assert served._fitting_rows() == 64
@@ -253,21 +253,21 @@ def test_where_nobody_knows_the_memory_the_lanes_are_a_modest_number(platform):
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=6), st.integers(0, 5))
 @settings(max_examples=60, deadline=None)
 def test_what_fits_fewer_lanes_moves_there_and_keeps_its_expert(rows, seed):
-  desk, rng = _desk(*rows), np.random.default_rng(seed)
-  desk.open(64, schedule.lane_block(64))
-  desk.seat()
-  for lane in desk.held:
+  queue, rng = _queue(*rows), np.random.default_rng(seed)
+  queue.open(64, schedule.lane_block(64))
+  queue.seat()
+  for lane in queue.held:
     if rng.uniform() < 0.6:
-      desk.holder[lane] = None
-  before = {desk.holder[lane].index: lane for lane in desk.held}
+      queue.holder[lane] = None
+  before = {queue.holder[lane].index: lane for lane in queue.held}
   for size in schedule.FINE_LANES[:-4]:
-    if not desk.fits(size):
+    if not queue.fits(size):
       assert size < 2 * len(before)
       continue
-    moved = desk.shrink(size)
-    assert {desk.holder[lane].index: moved[lane] for lane in desk.held} == before
-    for lane in desk.held:
-      assert desk.holder[lane].owner == desk.owners[lane // desk.block]
+    moved = queue.shrink(size)
+    assert {queue.holder[lane].index: moved[lane] for lane in queue.held} == before
+    for lane in queue.held:
+      assert queue.holder[lane].owner == queue.owners[lane // queue.block]
     return
   assert len(before) > 32 or sum(rows) > 32
 
@@ -305,11 +305,11 @@ def _narrow(monkeypatch, most):
   """The lanes of all decodes from now on; with more than `most` memory runs out."""
   true, lanes = batcher.Server._decode, []
 
-  def decode(self, weights, desks, *rest):
-    lanes.append(len(desks[0].holder))
+  def decode(self, weights, queues, *rest):
+    lanes.append(len(queues[0].holder))
     if lanes[-1] > most:
       raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
-    return true(self, weights, desks, *rest)
+    return true(self, weights, queues, *rest)
 
   monkeypatch.setattr(batcher.Server, "_decode", decode)
   return lanes
@@ -401,11 +401,11 @@ def test_running_out_of_memory_halves_the_lanes_and_loses_no_row(monkeypatch):
   plain = _said(group, requests, rows=8)
   true, calls = batcher.Server._decode, []
 
-  def short(self, weights, desks, *rest):
-    calls.append(len(desks[0].holder))
-    if len(desks[0].holder) > 8 or len(calls) == 4:  # also on its way
+  def short(self, weights, queues, *rest):
+    calls.append(len(queues[0].holder))
+    if len(queues[0].holder) > 8 or len(calls) == 4:  # also on its way
       raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
-    return true(self, weights, desks, *rest)
+    return true(self, weights, queues, *rest)
 
   monkeypatch.setattr(batcher.Server, "_decode", short)
   engine.reset_statistics()
@@ -495,7 +495,7 @@ def test_programs_are_counted_as_they_are_compiled():
   served = Served(
     tiny.lora_group(3), tiny.settings(rows=32, sampling=drawn), statistics
   )
-  served._desks.one_by_one = False  # as on other devices
+  served._replicas.one_by_one = False  # as on other devices
   for count in (40, 5):  # the same packs for 32 lanes and for 8, and a tail
     served.ask([Request(0, f"{i} x", 3 + i % 6) for i in range(count)])
   assert {p[0] for p in statistics.programs} == {"prefill", "decode", "take"}

@@ -11,7 +11,7 @@ WORDS = "one two three four five six seven eight nine ten one two three four".sp
 
 @pytest.fixture
 def stacked(monkeypatch):
-  monkeypatch.setattr(resident.Particles, "_layout", lambda self, params: params)
+  monkeypatch.setattr(resident.Resident, "_layout", lambda self, params: params)
 
 
 def _requests(count):
