@@ -29,7 +29,7 @@ class Source(NamedTuple):
   """One group of a pool: what it is, and what its experts run on now."""
 
   group: Group
-  particles: Any  # resident.Particles: mixed, alone, dense, costly
+  particles: Any  # resident.Resident: mixed, alone, dense, costly
   settings: Settings
 
   def row(self, expert: int) -> int:

@@ -12,6 +12,7 @@ import datetime
 import functools
 import json
 import re
+from typing import Any
 
 import jinja2
 import jinja2.ext
@@ -162,7 +163,8 @@ def _environment():
     extensions=[_Generation, jinja2.ext.loopcontrols],
   )
   environment.filters["tojson"] = _to_json
-  environment.globals.update(raise_exception=_refuse)
+  names: dict[str, Any] = environment.globals
+  names["raise_exception"] = _refuse
   return environment
 
 

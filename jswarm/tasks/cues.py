@@ -14,7 +14,8 @@ BE = (
 )
 _ROMANCE = r"(?:correcta?\s|correta\s|correcte\s|corretta\s|final\s|finale\s)?"
 # "The answer (to ...) is", "Answer:", "#### ", "\boxed{", "<answer>", and the same in
-# Chinese, Japanese, Korean, Thai, Spanish, French, Portuguese, Italian, German, Russian.
+# Chinese, Japanese, Korean, Thai, Spanish, French, Portuguese, Italian, German and
+# Russian.
 ANSWER = (
   rf"\banswer(?:\s{{1,3}}to\b[^.\n]{{0,60}}?)?\s{{1,3}}{BE}\b:?",
   r"\banswer[*_\"]{0,3}\s{0,3}[:=]",
@@ -80,11 +81,10 @@ def supposed(text: str, at: int) -> bool:
   """Is what stands at `at` only supposed in its sentence, not stated?"""
   before = text[max(0, at - 120) : at]
   sentence = _SENTENCE_END.split(before)[-1]
-  hit = None
-  for hit in _SUPPOSED.finditer(sentence):
-    pass
-  if hit is None:
+  hits = list(_SUPPOSED.finditer(sentence))
+  if not hits:
     return False
+  hit = hits[-1]
   said_after = sentence[hit.end() :]
   if hit[0].lower() in ("if", "unless", "如果", "もし", "만약", "要是", "假如"):
     # "If we add them, the answer is C" states; "... would be C" supposes.

@@ -124,13 +124,14 @@ def last_in(text: str, stated: bool) -> tuple[bool, Number | None]:
   ]
   if not found:
     return (True, named) if (named := in_words(text, stated)) else (False, None)
-  last = found[-1]
+  last, value = found[-1], _value(found[-1])
+  assert value is not None  # as chosen above
   before = text[max(0, last.start() - 60) : last.start()]
   if _PAIR.search(before) and not (_FROM.search(before) and not stated):
     return True, None
-  if stated and (low := _HYPHEN.search(before)) and int(low[1]) < _value(last):
+  if stated and (low := _HYPHEN.search(before)) and int(low[1]) < value:
     return True, None
-  return True, Number(_value(last), bool(last["percent"]))
+  return True, Number(value, bool(last["percent"]))
 
 
 def clause(sentence: str) -> str:
@@ -151,7 +152,7 @@ def bold(text: str) -> Number | None:
   """The last bold piece that is a number, with at most two words of unit."""
   for piece in reversed(_BOLD.findall(text)):
     found = _NUMBER.match(piece.strip())
-    unit = found and piece.strip()[found.end() :]
+    unit = piece.strip()[found.end() :] if found else ""
     if found and not re.search(r"\d|^[.)]$", unit) and len(unit.split()) <= 2:
       value = _value(found)
       return None if value is None else Number(value, bool(found["percent"]))

@@ -113,7 +113,9 @@ def _choose(text: str, choices: Mapping[str, str]) -> str | None:
     if m[1] not in _WORDS or not _WORD_AFTER.match(text, m.end())
   ]
   joined = [m for m in alone if patterns.joined.match(text, m.end())]
-  taken = {patterns.joined.match(text, m.end()).end() for m in joined}
+  taken = {
+    found.end() for m in joined if (found := patterns.joined.match(text, m.end()))
+  }
   alone = [m for m in alone if m not in joined and m.end() not in taken]
   if joined and not alone:
     return None
@@ -198,7 +200,10 @@ def _patterns(labels: tuple[str, ...]) -> _Patterns:
   folds = len({k.casefold() for k in labels}) == len(labels)
   lower = f"(?i:{upper})" if folds else upper
   words = [k for k in labels if not k.isdigit()]  # "1" alone is a number
-  joint = r"\s{0,2}[)\"'*]{0,3}\s{0,2}(?:(?:and|or|&|/|\+|和|或|与|與|及|と)|,(?:\s?(?:and|or))?)"
+  joint = (
+    r"\s{0,2}[)\"'*]{0,3}\s{0,2}"
+    r"(?:(?:and|or|&|/|\+|和|或|与|與|及|と)|,(?:\s?(?:and|or))?)"
+  )
   return _Patterns(
     re.compile(
       rf"(?i:{cues.either(_CUES)}{_TAIL}){_WRAP}(?:({upper}){_EDGE}|({lower}){_CLOSED})"

@@ -82,7 +82,7 @@ class Resolved:
   wording: prompts.Wording
   engine: settings_lib.Settings
   processes: watchdog.Settings
-  budget: Mapping[str, float]
+  budget: Mapping[str, Any]
   every: int
   keep: int
   on_full: str

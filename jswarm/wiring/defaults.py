@@ -5,6 +5,7 @@ it, and what was decided stands in the run's config.json.
 """
 
 import dataclasses
+from typing import Any
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
@@ -129,6 +130,6 @@ def get_config() -> ConfigDict:
 
 def _pso() -> ConfigDict:
   """One swarm: the fields, symbols and values of `motion.Settings`."""
-  fields = dataclasses.asdict(motion.Settings())
+  fields: dict[str, Any] = dataclasses.asdict(motion.Settings())
   fields["step_decay"] = placeholder(float)  # None: 0.95 fixed, 1 as_published
   return ConfigDict(fields)
