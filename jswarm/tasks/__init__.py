@@ -1,12 +1,14 @@
 """Data, prompts and scores: what a system is asked, and what its answer is worth.
 
   wishes -> load -> base.Task;  load <- data <- read, published
-  kinds -> prompts, options, parse; custom: a utility of the user's own
+  kinds -> prompts, options, parse -> numbers, cues -> normalize
+  custom: a utility of the user's own
   synthetic: tasks made here, with a pool that was trained for them
 
 Public: base.Task, base.Example, base.DataError, base.UtilityError, load.load_task,
 wishes.Source, wishes.Wishes, wishes.Judging, published.TASKS, kinds.KINDS.
 
 Tested elsewhere: base, custom, kinds, prompts, published in tasks/load. read in
-tasks/data. options in tasks/parse. synthetic/stories in tasks/synthetic/words.
+tasks/data. options, cues, normalize, numbers in tasks/parse. synthetic/stories in
+tasks/synthetic/words.
 """

@@ -19,7 +19,8 @@ _ROMANCE = r"(?:correcta?\s|correta\s|correcte\s|corretta\s|final\s|finale\s)?"
 ANSWER = (
   rf"\banswer(?:\s{{1,3}}to\b[^.\n]{{0,60}}?)?\s{{1,3}}{BE}\b:?",
   r"\banswer[*_\"]{0,3}\s{0,3}[:=]",
-  r"(?:^|\n)\s{0,3}#{1,6}\s{0,2}\**(?:the\s|final\s|correct\s){0,2}answer\**\s{0,3}(?=\n)",
+  r"(?:^|\n)\s{0,3}#{1,6}\s{0,2}\*{0,2}(?:the\s|final\s|correct\s){0,2}answer\*{0,2}"
+  r"\s{0,3}(?=\n)",
   r"####",
   r"\\(?:boxed|fbox)\s{0,2}(?=\{)",
   r"<(?:final_?)?(?:answer|solution|output|response)>",

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 from absl import logging
 
 from jswarm.tasks.base import DataError, Example
-from jswarm.tasks.read import Found
+from jswarm.tasks.read import Found, Repeated, lone_surrogate
 
 _MOST_SHOWN = 20
+_DEEPEST = 100  # levels of lists and objects in a record
 _CHANGE = "add it or drop the record."
 
 
@@ -147,6 +148,8 @@ def _example(
     )
     return None
   before = len(problems)
+  _whole(record, where, problems)
+  _id(record, where, problems)
   question = _question(record, where, problems)
   choices = _choices(record, where, needs, problems)
   answer = _answer(record, where, needs, choices, problems)
@@ -165,12 +168,59 @@ def _example(
   )
 
 
+def _whole(record: Mapping, where: str, problems: list[str]) -> None:
+  """Names what no field may hold, wherever in the record it stands.
+
+  A loop, not a recursion: records may be nested deeper than Python's stack.
+  """
+  todo = [(record, "", 0)]
+  while todo:
+    value, field, depth = todo.pop()
+    if depth > _DEEPEST:
+      problems.append(
+        f"{where}: {field.split('.')[0]} is nested over {_DEEPEST} levels deep; allowed"
+        f" is at most {_DEEPEST}; flatten it or drop the record."
+      )
+      return
+    if isinstance(value, str) and (half := lone_surrogate(value)):
+      problems.append(f"{where}: {field or 'the record'} {half}; correct the text.")
+    if isinstance(value, Repeated):
+      keys = ", ".join(map(repr, value.keys_twice))
+      problems.append(
+        f"{where}: {keys} stands twice with different values; allowed is each key once;"
+        " drop one."
+      )
+    if isinstance(value, Mapping):
+      inner = [(f"{field}.{k}".lstrip("."), k, v) for k, v in value.items()]
+      for name, key, item in reversed(inner):
+        if isinstance(key, str) and (half := lone_surrogate(key)):
+          shown = name.encode("utf-8", "backslashreplace").decode()
+          problems.append(f"{where}: the key {shown} {half}; correct the key.")
+        else:
+          todo.append((item, name, depth + 1))
+    elif isinstance(value, (list, tuple)):
+      items = [(v, f"{field}[{k}]", depth + 1) for k, v in enumerate(value)]
+      todo += reversed(items)
+
+
+def _id(record: Mapping, where: str, problems: list[str]) -> None:
+  own = record.get("id")
+  if own is not None and not _text(own):
+    problems.append(
+      f"{where}: id is {_shown(own)}; allowed is text or a number; correct it or drop"
+      " the field."
+    )
+
+
 def _first(record: Mapping, *names: str) -> Any:
   return next((record[n] for n in names if record.get(n) is not None), None)
 
 
 def _shown(value: Any) -> str:
-  text = repr(value)
+  try:
+    text = repr(value)
+  except (ValueError, RecursionError):  # a huge integer, or nested beyond the stack
+    text = f"a {type(value).__name__}"
   return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -219,7 +269,10 @@ def _text(value: Any) -> str:
     return ""
   if isinstance(value, float) and not math.isfinite(value):
     return ""
-  text = str(value)
+  try:
+    text = str(value)
+  except ValueError:  # an integer of more digits than Python writes out
+    return ""
   return text if text.strip() else ""
 
 
@@ -232,6 +285,14 @@ def _option(
   if text.strip() in choices:
     return text.strip()
   same = [k for k, v in choices.items() if _folded(v) == _folded(text)]
+  at = list(choices)[value : value + 1] if _is_index(value) else []
+  if len(same) == 1 and at and at != same:
+    problems.append(
+      f"{where}: answer is {value}, the text of choice {same[0]} and the index of"
+      f' choice {at[0]}; allowed is a label, or a text as "{value}"; write "{same[0]}" or'
+      f' "{at[0]}".'
+    )
+    return ""
   if len(same) == 1:
     return same[0]
   found = "missing" if value is None else _shown(value)
@@ -240,6 +301,10 @@ def _option(
     f" label ({', '.join(choices)}) or its text; correct it."
   )
   return ""
+
+
+def _is_index(value: Any) -> bool:
+  return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _choices(

@@ -14,6 +14,7 @@ import numpy as np
 
 from jswarm.tasks import options, parse, prompts
 from jswarm.tasks.base import Example, FollowUp, Judge, ScoreFn
+from jswarm.tasks.normalize import without_thoughts
 
 PARSERS = ("strict", "as_published")
 CHECK_LIMIT = 10  # new tokens of a self-check
@@ -64,14 +65,20 @@ def reliability(
   examples: Sequence[Example],
   replies: Sequence[str],
   checks: Sequence[str],
+  refuses: Callable[[str], bool] | None = None,
 ) -> np.ndarray:
   """float64 [X]: answered and right 1, answered and wrong -1, abstained 0.
 
   Its mean is the effective reliability. A system answers where its self-check says
-  true. A reply or check of None is NaN.
+  true, unless its reply declines and names no option (`refuses`; None: never). A reply
+  or check of None is NaN.
   """
   right = each(functools.partial(_picked, pick), examples, replies)
   stands = each(lambda _, check: says_true(check), examples, checks)
+  for k, (example, reply) in enumerate(zip(examples, replies)):
+    if refuses and reply is not None and refuses(reply):
+      # "I am not sure, but B" answers; "I am not sure" alone does not.
+      stands[k] *= pick(reply, example.choices) is not None
   return stands * (2 * right - 1) + 0.0  # + 0.0: no negative zeros
 
 
@@ -89,7 +96,7 @@ def self_check(
   elif label:
     shown = f"{label}: {example.choices[label]}"
   else:
-    shown = " ".join(reply.split())
+    shown = " ".join(without_thoughts(reply).split())
   return prompts.fill(prompts.SELF_CHECK, prompt=ask(example), reply=shown)
 
 
@@ -101,7 +108,9 @@ def follow_up(parser: str, ask: Callable[[Example], str]) -> FollowUp:
   return FollowUp(
     prompt=functools.partial(self_check, pick, ask, published),
     limit=CHECK_LIMIT,
-    score=functools.partial(reliability, pick, says_true),
+    score=functools.partial(
+      reliability, pick, says_true, refuses=None if published else parse.refuses
+    ),
   )
 
 

@@ -113,9 +113,8 @@ def _choose(text: str, choices: Mapping[str, str]) -> str | None:
     if m[1] not in _WORDS or not _WORD_AFTER.match(text, m.end())
   ]
   joined = [m for m in alone if patterns.joined.match(text, m.end())]
-  taken = {
-    found.end() for m in joined if (found := patterns.joined.match(text, m.end()))
-  }
+  pairs = [patterns.joined.match(text, m.end()) for m in joined]
+  taken = {pair.end() for pair in pairs if pair}
   alone = [m for m in alone if m not in joined and m.end() not in taken]
   if joined and not alone:
     return None
@@ -202,7 +201,7 @@ def _patterns(labels: tuple[str, ...]) -> _Patterns:
   words = [k for k in labels if not k.isdigit()]  # "1" alone is a number
   joint = (
     r"\s{0,2}[)\"'*]{0,3}\s{0,2}"
-    r"(?:(?:and|or|&|/|\+|和|或|与|與|及|と)|,(?:\s?(?:and|or))?)"
+    r"(?:and|or|&|/|\+|和|或|与|與|及|と|,(?:\s?(?:and|or))?)"
   )
   return _Patterns(
     re.compile(

@@ -152,12 +152,12 @@ def rating(verdict: str) -> float:
   """
   verdict = said(verdict)
   alone = _ALONE.fullmatch(verdict)
-  for named in (
+  for digits in (
     [m["n"] for m in _RATING.finditer(verdict)],
     [m["n"] for m in _OUT_OF_TEN.finditer(verdict)],
     [alone[1]] if alone else [],
   ):
-    allowed = [int(n) for n in named if 1 <= int(n) <= 10]
+    allowed = [int(n) for n in digits if 1 <= int(n) <= 10]
     if allowed:
       return float(allowed[-1])
   return math.nan
@@ -305,7 +305,7 @@ def _tokens(text: str) -> list[str]:
 
 
 def _token_sign(sign: str) -> str:
-  """A sign as it goes into tokens: no punctuation, unspaced ones stand alone."""
+  """A sign as it goes into tokens; one of a script without spaces stands alone."""
   if sign.isascii():
     return "" if sign in string.punctuation else sign
   if _UNSPACED.match(sign):

@@ -11,6 +11,19 @@ import re
 from typing import Any, NamedTuple
 
 SPLITS = {"dev": "dev", "validation": "dev", "test": "test"}
+_MAGIC = {
+  b"\xff\xfe\x00\x00": "UTF-32 text",
+  b"\x00\x00\xfe\xff": "UTF-32 text",
+  b"\xff\xfe": "UTF-16 text",
+  b"\xfe\xff": "UTF-16 text",
+  b"\x1f\x8b": "compressed by gzip",
+  b"PK\x03\x04": "a zip archive",
+  b"PAR1": "a Parquet file",
+  b"\x28\xb5\x2f\xfd": "compressed by zstd",
+  b"BZh": "compressed by bzip2",
+  b"\xfd7zXZ\x00": "compressed by xz",
+}
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SKIP = re.compile(r"[ \t\r\n]*")
 
 
@@ -19,6 +32,12 @@ class Found(NamedTuple):
 
   record: Any
   where: str
+
+
+class Repeated(dict):
+  """An object of JSON in which `keys` stand twice with different values."""
+
+  keys_twice: tuple[str, ...] = ()
 
 
 class Tables(NamedTuple):
@@ -48,6 +67,12 @@ def read_file(path: str | os.PathLike, problems: list[str]) -> Tables:
       " JSONL file; correct the path."
     )
     return Tables({})
+  if other := _other_format(raw):
+    problems.append(
+      f"{name}:1: is {other}; allowed is UTF-8 text; save the file as UTF-8 JSON or"
+      " JSONL."
+    )
+    return Tables({})
   if name.endswith((".jsonl", ".ndjson")):
     return Tables({"": _lines(raw, name, problems)})
   return _json(raw, name, problems)
@@ -67,6 +92,19 @@ def from_objects(records: Any, problems: list[str]) -> Tables:
   return Tables({"": _named(records, "records", "", ())})
 
 
+def lone_surrogate(text: str) -> str:
+  """Where a text holds half of a surrogate pair, which no tokenizer reads, or ""."""
+  half = _SURROGATE.search(text)
+  return (
+    half
+    and (
+      f"holds half a surrogate pair (\\u{ord(half[0]):04x} at character"
+      f" {half.start() + 1}); allowed is whole characters"
+    )
+    or ""
+  )
+
+
 def _lines(raw: bytes, name: str, problems: list[str]) -> list[Found]:
   rows = []
   for line, piece in enumerate(raw.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
@@ -74,7 +112,7 @@ def _lines(raw: bytes, name: str, problems: list[str]) -> list[Found]:
     if text is None or not text.strip():
       continue
     try:
-      rows.append(Found(json.loads(text), f"{name}:{line}"))
+      rows.append(Found(_loads(text), f"{name}:{line}"))
     except (ValueError, RecursionError) as error:
       problems.append(
         f"{name}:{line}: is not JSON ({_reason(error)}); allowed is one"
@@ -88,7 +126,7 @@ def _json(raw: bytes, name: str, problems: list[str]) -> Tables:
   if text is None:
     return Tables({})
   try:
-    value = json.loads(text)
+    value = _loads(text)
   except (ValueError, RecursionError) as error:
     line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
     problems.append(
@@ -135,6 +173,8 @@ def _tables(
       " text; correct it."
     )
     in_context = ""
+  if half := lone_surrogate(in_context):
+    problems.append(f"{name} icl_prompt: {half}; correct it.")
   return Tables(rows, in_context)
 
 
@@ -160,6 +200,35 @@ def _decoded(raw: bytes, name: str, line: int, problems: list[str]) -> str | Non
       " allowed is UTF-8 text; save the file as UTF-8."
     )
     return None
+
+
+def _other_format(raw: bytes) -> str:
+  """What a file is that cannot be UTF-8 text, by its first bytes, else ""."""
+  for magic, what in _MAGIC.items():
+    if raw.startswith(magic):
+      return what
+  # Without a byte order mark: every other byte of ASCII text is zero.
+  start = raw[:64]
+  if len(start) > 7 and (not any(start[1::2]) or not any(start[::2])):
+    return "UTF-16 text"
+  return ""
+
+
+def _loads(text: str) -> Any:
+  return json.loads(text, object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  """The object, of a class that says so where a key has two different values."""
+  made = dict(pairs)
+  if len(made) == len(pairs):
+    return made
+  twice = [key for key, value in pairs if repr(made[key]) != repr(value)]
+  if not twice:
+    return made
+  found = Repeated(made)
+  found.keys_twice = tuple(dict.fromkeys(twice))
+  return found
 
 
 def _reason(error: Exception) -> str:
