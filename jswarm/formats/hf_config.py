@@ -6,6 +6,7 @@ layer_types). What a file leaves out has the default of its family's public conf
 class. What the decoder could not reproduce is refused by name.
 """
 
+import math
 import pathlib
 
 from jswarm.core import files
@@ -115,7 +116,9 @@ def parse(fields: dict, where: str = "config.json") -> DecoderConfig:
   if missing:
     raise ValueError(f"{where} lacks {missing}, without which there is no model.")
   try:
-    return _config(family, f, where)
+    config = _config(family, f, where)
+    _check_numbers(config, where)
+    return config
   except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
     if isinstance(error, ValueError) and where in str(error):
       raise
@@ -123,6 +126,18 @@ def parse(fields: dict, where: str = "config.json") -> DecoderConfig:
       f"{where} describes no model ({type(error).__name__}: {error}). Take the "
       "config.json from the model's page."
     ) from error
+
+
+def _check_numbers(config, where):
+  """Raises ValueError for sizes and scales that no model has."""
+  whole = ("vocab", "width", "layers", "heads", "kv_heads", "head_dim", "hidden",
+           "max_positions")  # fmt: skip
+  for name in (*whole, "norm_eps", "rope_theta"):
+    value = getattr(config, name)
+    kinds = int if name in whole else (int, float)
+    number = isinstance(value, kinds) and not isinstance(value, bool)
+    if not number or not 0 < value < math.inf:
+      raise ValueError(f"{where}: {name} is {value!r}; allowed: numbers above 0.")
 
 
 def _config(family, f, where):

@@ -254,14 +254,16 @@ def _fill(tensors, prefix, leaf, config, dtype):
   turn = lambda x: x.T if leaf.flip else x
   if leaf.path[0] != "layers":
     name = _tensor_name(prefix, leaf, 0)
-    value = np.ascontiguousarray(turn(tensors[name].read()), dtype)
+    with np.errstate(over="ignore"):  # what is too large is infinite: found below
+      value = np.ascontiguousarray(turn(tensors[name].read()), dtype)
     tensor_files.check_finite(value, tensors[name].file, name)
     return value
   shape = leaf.shape[::-1] if leaf.flip else leaf.shape
   stacked = np.empty((config.layers, *shape), dtype)
   for i in range(config.layers):
     name = _tensor_name(prefix, leaf, i)
-    stacked[i] = turn(tensors[name].read())
+    with np.errstate(over="ignore"):  # what is too large is infinite: found below
+      stacked[i] = turn(tensors[name].read())
     tensor_files.check_finite(stacked[i], tensors[name].file, name)
   return stacked
 

@@ -194,6 +194,31 @@ def test_what_the_decoder_cannot_do_is_an_error(options, message, tmp_path):
     gguf_model.load_base(_write(tmp_path / "x.gguf", **options))
 
 
+def test_a_number_that_is_none_is_named_by_file_and_tensor(llama):
+  whole = bytearray(llama.read_bytes())
+  row = gguf_file.open_file(llama).tensors["blk.0.ffn_up.weight"]
+  whole[row.start : row.start + 4] = np.float32(np.nan).tobytes()
+  llama.write_bytes(whole)
+  message = "llama.gguf: tensor blk.0.ffn_up.weight has 1 of 6144 numbers .*NaN"
+  with pytest.raises(ValueError, match=message):
+    gguf_model.load_base(llama)
+
+
+def test_damaged_bytes_of_the_header_are_a_sentence_with_the_path(llama):
+  """Whatever byte is damaged: a model, or a ValueError that names the file."""
+  whole = llama.read_bytes()
+  end = gguf_file.open_file(llama).tensors["token_embd.weight"].start
+  rng = np.random.default_rng(0)
+  for at in rng.integers(4, end, 150):
+    damaged = bytearray(whole)
+    damaged[at] ^= int(rng.integers(1, 256))
+    llama.write_bytes(damaged)
+    try:
+      gguf_model.check_base(llama)
+    except ValueError as error:
+      assert str(llama) in str(error), at
+
+
 def test_linear_rope_scaling_is_read(tmp_path):
   def change(writer):
     writer.add_rope_scaling_type(gguf_package.RopeScalingType.LINEAR)

@@ -111,6 +111,56 @@ def test_runs_of_spaces_of_a_gemma_file_are_one_token(tmp_path):
   assert tokenizer.decode(tokenizer("a   b")["input_ids"][1:]) == "a   b"
 
 
+GEMMA_RUNS = [" " * n for n in range(2, 32)]  # as in the published vocabularies
+
+
+def test_a_run_of_spaces_is_cut_longest_first(tmp_path):
+  """As in Gemma's published tokenizer.json, whatever the length of the run."""
+  tokenizer = _sentencepiece(tmp_path / "x.gguf", prefix=False, user=GEMMA_RUNS)
+  for count in range(1, 301):
+    runs = ["▁" * 31] * (count // 31) + ["▁" * (count % 31)] * (count % 31 > 0)
+    assert _pieces(tokenizer, " " * count)[1:] == runs
+    assert _pieces(tokenizer, f"a{' ' * count}b")[1:] == ["a", *runs, "b"]
+    ids = tokenizer(f"a{' ' * count}b")["input_ids"][1:]
+    assert tokenizer.decode(ids) == f"a{' ' * count}b"
+
+
+def test_a_run_of_the_sign_of_a_space_is_a_token_in_the_text(tmp_path):
+  """The published vocabularies have these runs as added tokens, spaces as merges."""
+  tokenizer = _sentencepiece(tmp_path / "x.gguf", prefix=False, user=GEMMA_RUNS)
+  assert _pieces(tokenizer, " ▁▁ ")[1:] == ["▁", "▁▁", "▁"]
+  assert _pieces(tokenizer, "▁" * 32)[1:] == ["▁" * 31, "▁"]
+
+
+@pytest.mark.parametrize(
+  "architecture, dropped, shown",
+  [
+    ("gemma3", ["<bos>", "<end_of_turn>", "<start_of_image>"], ["<mask>", "<unused7>"]),
+    ("qwen2", ["<|im_end|>", "<|endoftext|>"], ["<|fim_prefix|>", "<|file_sep|>"]),
+    ("llama", ["<|im_end|>", "<unused7>", "<|fim_prefix|>"], []),
+  ],
+)
+def test_a_reply_shows_the_added_tokens_that_the_published_tokenizer_shows(
+  architecture, dropped, shown, tmp_path
+):
+  writer = gguf_package.GGUFWriter(tmp_path / "x.gguf", architecture)
+  alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+  writer.add_context_length(32)
+  writer.add_tokenizer_model("gpt2")
+  writer.add_tokenizer_pre("gpt-2")
+  writer.add_token_list([*dropped, *shown, *alphabet, "th"])
+  added = [4 if name == "<start_of_image>" else 3 for name in dropped + shown]
+  writer.add_token_types(added + [1] * (len(alphabet) + 1))
+  writer.add_token_merges(["t h"])
+  fixtures.finish(writer)
+  tokenizer = gguf_model.load_tokenizer(tmp_path / "x.gguf")
+  for name in dropped + shown:
+    ids = tokenizer(f"a{name}b")["input_ids"]
+    assert len(ids) == 3
+    said = tokenizer.decode(ids, skip_special_tokens=True)
+    assert said == (f"a{name}b" if name in shown else "ab")
+
+
 def _with_stops(path, architecture="llama", end="<|end|>", **ids):
   writer = gguf_package.GGUFWriter(path, architecture)
   tokens = [end, *sorted(pre_tokenizers.ByteLevel.alphabet()), "th"]

@@ -428,6 +428,146 @@ def test_tensors_that_do_not_fit_the_config_are_shown_with_it(change, found, bas
     hf_model.load_base(base)
 
 
+@pytest.fixture
+def tied(tmp_path):
+  """A saved Llama whose config ties the head to the embeddings."""
+  config = dataclasses.replace(LLAMA, tied=True)
+  hf_model.save_base(tmp_path / "tied", config, make_params(config))
+  return tmp_path / "tied"
+
+
+def _add_head(tensors, change):
+  tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"] + np.float32(change)
+
+
+def test_a_copy_of_the_embeddings_as_head_stays_tied(tied, caplog):
+  edit_tensors(tied, lambda t: _add_head(t, 0))
+  config, params = hf_model.load_base(tied)
+  assert config.tied and "head" not in params and not caplog.messages
+
+
+def test_another_head_beside_a_tied_config_is_used_with_one_warning(tied, caplog):
+  edit_tensors(tied, lambda t: _add_head(t, 0.5))
+  assert not hf_model.check_base(tied).tied
+  config, params = hf_model.load_base(tied)
+  head = safetensors.numpy.load_file(tied / "model.safetensors")["lm_head.weight"]
+  np.testing.assert_array_equal(params["head"], head.T)
+  assert not config.tied
+  (said,) = [m for m in caplog.messages if "lm_head" in m]
+  assert str(tied) in said and "tie_word_embeddings" in said
+
+
+def test_another_head_has_the_logits_that_transformers_gives_it(tied):
+  torch = pytest.importorskip("torch")
+  import transformers
+
+  edit_tensors(tied, lambda t: _add_head(t, 0.5))
+  edit_tensors(tied, lambda t: t["lm_head.weight"].__imul__(np.float32(1.5)))
+  theirs = transformers.AutoModelForCausalLM.from_pretrained(tied, dtype="float32")
+  head = theirs.lm_head.weight.detach().numpy()
+  _, params = hf_model.load_base(tied)
+  np.testing.assert_array_equal(params["head"].T, head)
+  assert not torch.equal(theirs.lm_head.weight, theirs.model.embed_tokens.weight)
+
+
+def test_a_head_of_another_shape_is_refused(tied):
+  head = np.ones((LLAMA.vocab + 1, LLAMA.width), np.float32)
+  edit_tensors(tied, lambda t: t.update({"lm_head.weight": head}))
+  with pytest.raises(ValueError, match=r"lm_head.weight: found \[38, 16\]"):
+    hf_model.load_base(tied)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", [NORM, "model.embed_tokens.weight"])
+def test_a_number_that_is_none_is_named_by_file_and_tensor(name, value, base):
+  edit_tensors(base, lambda t: t[name].reshape(-1).__setitem__(3, value))
+  message = rf"model.safetensors: tensor {name} has 1 of .*NaN or infinite"
+  with pytest.raises(ValueError, match=message):
+    hf_model.load_base(base)
+  config, read = hf_model.check_base(base), hf_model.leaf_reader(base)
+  path = ("embed",) if "embed" in name else ("layers", "attn_norm", "scale")
+  with pytest.raises(ValueError, match=message):
+    read(path)
+  assert config == LLAMA
+
+
+def test_a_number_too_large_for_the_wanted_dtype_is_named(base):
+  big = np.full(16, 1e300)
+  edit_tensors(base, lambda t: t.update({NORM: big}))
+  with pytest.raises(ValueError, match=rf"{NORM} has 16 of 16 .*infinite in float32"):
+    hf_model.load_base(base)
+
+
+@pytest.mark.parametrize(
+  "file",
+  [
+    "../secret.safetensors",
+    "/etc/secret.safetensors",
+    "a/../../secret.safetensors",
+    "..\\secret.safetensors",
+    "C:\\secret.safetensors",
+    "..",
+    "",
+    7,
+    None,
+  ],
+)
+def test_an_index_that_leads_out_of_its_folder_is_refused(file, base):
+  (base / "model.safetensors").rename(base.parent / "secret.safetensors")
+  index = base / "model.safetensors.index.json"
+  index.write_text(json.dumps({"weight_map": {"x": file}}))
+  with pytest.raises(ValueError, match="index.json looks for tensor x in .*own folder"):
+    hf_model.load_base(base)
+
+
+@pytest.mark.parametrize("text", ["{}", '{"weight_map": []}', '{"weight_map": {}}'])
+def test_an_index_without_a_map_is_named(text, base):
+  (base / "model.safetensors").unlink()
+  (base / "model.safetensors.index.json").write_text(text)
+  with pytest.raises(ValueError, match="index.json has no weight_map"):
+    hf_model.load_base(base)
+
+
+@pytest.mark.parametrize(
+  "fields",
+  [
+    dict(rope_theta="large"),
+    dict(rope_scaling=[1]),
+    dict(num_key_value_heads="two"),
+    dict(num_attention_heads=0),
+    dict(rms_norm_eps=[]),
+    dict(rms_norm_eps=float("nan")),
+    dict(max_position_embeddings=-1),
+    dict(hidden_size=True),
+  ],
+)
+def test_a_field_of_another_kind_is_a_sentence_with_its_file(fields, base):
+  edit_json(base / "config.json", **fields)
+  with pytest.raises(ValueError, match=f"^{base / 'config.json'}"):
+    hf_config.read_config(base)
+
+
+@pytest.mark.parametrize(
+  "entry",
+  [
+    {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]},
+    {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]},
+    {"dtype": "F32", "shape": [1], "data_offsets": [-4, 0]},
+    {"dtype": "F32", "shape": [1], "data_offsets": [4]},
+    {"dtype": "F32", "shape": [1.5], "data_offsets": [0, 6]},
+    {"dtype": "F32", "shape": ["1"], "data_offsets": [0, 4]},
+    {"dtype": "F32", "shape": None, "data_offsets": [0, 4]},
+    [1],
+  ],
+)
+def test_a_table_of_contents_that_says_nothing_is_named(entry, base):
+  header = json.dumps({"x": entry}).encode()
+  path = base / "model.safetensors"
+  path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
+  with pytest.raises(ValueError, match="model.safetensors.*again"):
+    hf_model.load_base(base)
+
+
 def test_buffers_of_old_files_and_other_towers_are_passed_over(base):
   names = ("model.layers.0.self_attn.rotary_emb.inv_freq", "vision_tower.layers.0.bias")
   extra = {name: np.ones(2, np.float32) for name in names}
