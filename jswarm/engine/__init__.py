@@ -9,6 +9,5 @@ Public: engine.make_experts, settings.Settings, counters.Statistics,
 readings.score, readings.hidden, logits.make_logits.
 
 Tested elsewhere: settings in wiring/config. group, resident, schedule, packing,
-counters, adapter_forms in engine/batcher. programs in engine/compile.
-rectangles in engine/readings.
+counters, adapter_forms in engine/batcher. rectangles in engine/readings.
 """

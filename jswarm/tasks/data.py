@@ -289,8 +289,8 @@ def _option(
   if len(same) == 1 and at and at != same:
     problems.append(
       f"{where}: answer is {value}, the text of choice {same[0]} and the index of"
-      f' choice {at[0]}; allowed is a label, or a text as "{value}"; write "{same[0]}" or'
-      f' "{at[0]}".'
+      f' choice {at[0]}; allowed is a label, or a text as "{value}"; write'
+      f' "{same[0]}" or "{at[0]}".'
     )
     return ""
   if len(same) == 1:
