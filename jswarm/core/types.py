@@ -116,6 +116,7 @@ class Experts(NamedTuple):
     hidden: `hidden(requests)` is float32 [R, D], the mean over a prompt's tokens of the
       last hidden state, after the final norm; all requests need experts of one D.
       `limit` does not matter.
+    statistics: what this pool has done so far: rows, tokens, seconds, programs.
 
   `score`, `logits` and `hidden` answer with the installed weights, as `ask` does. None:
   this pool cannot, and a method that needs it is not applicable. Of several processes
@@ -136,3 +137,4 @@ class Experts(NamedTuple):
   score: ScoreFn | None = None
   logits: Logits | None = None
   hidden: HiddenFn | None = None
+  statistics: Callable[[], dict[str, Any]] | None = None

@@ -92,6 +92,7 @@ class Replicas:
     self,
     function: Callable,
     shared: int,
+    split: int,
     *,
     donate: tuple[int, ...] = (),
     specs: Sequence[Any] = (),
@@ -103,7 +104,8 @@ class Replicas:
 
     Args:
       function: of arguments as one replica sees them.
-      shared: so many leading arguments come from `share`, the rest from `split`.
+      shared: so many leading arguments come from `share`.
+      split: so many after them come from `split`.
       donate: arguments whose buffers may be reused.
       specs, out: where a replica has several devices: how arguments and result are
         split inside it, one tree of PartitionSpecs each.
@@ -112,8 +114,7 @@ class Replicas:
     """
     if self.single:
       return jax.jit(function, donate_argnums=donate) if compiled else function
-    count = function.__code__.co_argcount
-    whole = [i < shared and not (own and i == 0) for i in range(count)]
+    whole = [i < shared and not (own and i == 0) for i in range(shared + split)]
     if self.tensor == 1:
       return jax.pmap(
         function,

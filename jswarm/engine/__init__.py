@@ -1,7 +1,7 @@
 """From requests to replies: ten experts in one batch, lanes kept full.
 
   engine -> group -> resident -> adapter_forms      text and weights
-                  -> batcher -> schedule, packing -> programs
+                  -> batcher -> schedule, packing, spread -> programs
          -> rectangles -> readings, logits            what is no reply
   reply_store: replies on disk; counters: what was done; settings: how
 
@@ -9,5 +9,5 @@ Public: engine.make_experts, settings.Settings, counters.Statistics,
 readings.score, readings.hidden, logits.make_logits.
 
 Tested elsewhere: settings in wiring/config. group, resident, schedule, packing,
-counters, adapter_forms in engine/batcher. rectangles in engine/readings.
+spread, counters, adapter_forms in engine/batcher. rectangles in engine/readings.
 """

@@ -7,7 +7,8 @@ slots; T, B, C and M come from short lists. A device that runs out of memory is 
 half the lanes and half the pack from then on, and no prompt is lost.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+import dataclasses
 import time
 
 from absl import logging
@@ -20,19 +21,67 @@ from jswarm.engine import adapter_forms, packing, programs, schedule
 from jswarm.engine.counters import Statistics
 from jswarm.engine.packing import Prompt
 from jswarm.engine.schedule import Queue
+from jswarm.engine.spread import Programs
 from jswarm.model import lanes as lanes_lib
 from jswarm.model import speculate
 from jswarm.model.architecture import DecoderConfig
 from jswarm.model.attention import SPAN_BLOCK, TOKEN_BLOCK
-from jswarm.model.decoder import is_unstacked, make_decoder
+from jswarm.model.decoder import is_unstacked
+from jswarm.model.lanes import Lanes
 from jswarm.model.sampling import Sampling
 
 _LEAST_SLOTS, _LEAST_RING = 128, 8
 _FEW = 8  # lanes of a tail, in which several tokens a step cost little more than one
 
 
-class Server:
-  """One base on its replicas."""
+@dataclasses.dataclass
+class Stream:
+  """Prompts that share lanes, on their way to replies.
+
+  Attributes:
+    weights: what all of them run on.
+    queues: of each replica: who waits, and who holds which lane.
+    lanes: of all replicas, on the devices.
+  """
+
+  weights: adapter_forms.Weights
+  queues: list[Queue]
+  lanes: Lanes
+
+  @property
+  def count(self) -> int:
+    """B, lanes of a replica."""
+    return len(self.queues[0].holder)
+
+  @property
+  def shape(self) -> tuple[int, int, int]:
+    """B, C + M, M of a replica's lanes."""
+    slots, ring = self.lanes.cache.positions.shape[-1], self.lanes.said.shape[-1]
+    return self.count, slots, ring
+
+  @property
+  def waits(self) -> bool:
+    """Does any prompt wait for a lane?"""
+    return any(queue.left for queue in self.queues)
+
+  @property
+  def holds(self) -> bool:
+    """Does any prompt hold a lane?"""
+    return any(queue.held for queue in self.queues)
+
+
+class Batcher:
+  """One base on its replicas.
+
+  A stream of prompts goes through these steps, 2 to 6 until nothing waits or is held:
+
+  1. open: lanes for the prompts that are there, as many as memory and they allow.
+  2. refill: while fewer prompts wait than there are lanes, more are taken.
+  3. prefill: free lanes are given to prompts, which are computed pack by pack.
+  4. decode: all lanes, until enough of them have ended.
+  5. harvest: what the ended ones said is taken, and they are free.
+  6. shrink: once no more prompts come, the last ones move to fewer lanes.
+  """
 
   def __init__(
     self,
@@ -46,17 +95,12 @@ class Server:
     statistics: Statistics,
     leaps: bool = False,
   ):
-    self._whole, self._replicas, self._sampling = config, replicas, sampling
-    self._decoder = make_decoder(config)
-    if replicas.tensor > 1:
-      self._decoder = make_decoder(
-        devices.tensor_config(config, replicas.tensor), axis=devices.TENSOR
-      )
+    self._programs = Programs(config, replicas, sampling)
+    self._config, self._replicas = config, replicas
     self._rows, self._pack = rows, pack_tokens
     self._opened, self._packed = 0, 0  # lanes and largest pack of the latest stream
     self._stops = replicas.share(np.asarray(stops, np.int32))
     self._statistics, self._leaps = statistics, leaps
-    self._programs: dict[tuple, Callable] = {}
     self._shapes: set[tuple] = set()  # that were compiled
 
   def serve(
@@ -71,19 +115,19 @@ class Server:
       limit: at least that of every prompt.
     """
     said: dict[int, list[int]] = {}
-    feed = _Feed(feed)
-    while more := _unsaid(feed.taken, said) or feed.take(1):  # unsaid: memory ran out
+    coming = _Feed(feed)
+    while more := _unsaid(coming.taken, said) or coming.take(1):  # or memory ran out
       *long, short = schedule.by_length(more)
       try:
         for prompts in long:
-          self._stream(weights, prompts, _Feed(()), limit, said)
-        self._stream(weights, short, feed, limit, said)
+          self._serve(weights, prompts, _Feed(()), limit, said)
+        self._serve(weights, short, coming, limit, said)
       except jax.errors.JaxRuntimeError as error:
         self._halve(error)
-    self._statistics.rows += len(feed.taken)
+    self._statistics.rows += len(coming.taken)
     return said
 
-  def _halve(self, error):
+  def _halve(self, error: Exception) -> None:
     """Plans with half of what was open, or gives up where nothing is left to halve."""
     rows = max(1, self._opened // 2)
     pack = max(SPAN_BLOCK, self._packed // 2) if self._packed else self._pack
@@ -99,53 +143,51 @@ class Server:
       self._pack,
     )
 
-  def _stream(self, weights, prompts, feed, limit, said):
+  def _serve(
+    self,
+    weights: adapter_forms.Weights,
+    prompts: list[Prompt],
+    feed: "_Feed",
+    limit: int,
+    said: dict[int, list[int]],
+  ) -> None:
+    """Serves prompts, and what the feed brings, in lanes of one make."""
     # The lanes stay as many as they are opened, so all of them need a prompt.
     prompts = prompts + feed.take(self._rows * self._replicas.count - len(prompts))
-    queues = [
-      Queue(mine)
-      for mine in schedule.deal(prompts, self._replicas.count, weights.placed)
-    ]
+    stream = self._open(weights, prompts, limit)
+    while stream.waits or stream.holds:
+      self._refill(stream, feed)
+      self._prefill(stream)
+      self._decode(stream, feed.ended)
+      self._harvest(stream, said)
+      if feed.ended:
+        self._shrink(stream)
+
+  # 1. Open.
+
+  def _open(
+    self, weights: adapter_forms.Weights, prompts: Sequence[Prompt], limit: int
+  ) -> Stream:
+    """Lanes for the prompts, all of them empty."""
+    dealt = schedule.deal(prompts, self._replicas.count, weights.placed)
+    queues = [Queue(mine) for mine in dealt]
     if self._leaps:  # leaps leave holes, see `speculate.decode`
       limit = 2 * limit + speculate.DRAFT + 1
     ring = _LEAST_RING if limit <= _LEAST_RING else -(-limit // 16) * 16
     slots = packing.size_of(max(len(p.tokens) for p in prompts), _LEAST_SLOTS)
-    lanes = self._open(weights, queues, slots, ring)
-    while any(queue.left or queue.held for queue in queues):
-      lanes = self._more(queues, feed, weights, lanes)
-      lanes = self._fill(weights, queues, lanes)
-      lanes = self._decode(weights, queues, lanes, feed.ended)
-      self._harvest(queues, lanes, said)
-      if feed.ended:
-        lanes = self._shrink(weights, queues, lanes)
-
-  def _more(self, queues, feed, weights, lanes):
-    """Takes portions when fewer wait than there are lanes, until that many do."""
-    count, left = len(queues[0].holder), [queue.left for queue in queues]
-    if min(left) >= count:
-      return lanes
-    # One at least, but not all for a queue whose expert has no more prompts.
-    portion = feed.take(max(1, count * len(queues) - sum(left)))
-    if not portion:
-      return lanes
-    for queue, mine in zip(queues, schedule.deal(portion, len(queues), weights.placed)):
-      queue.add(mine)
-    ring = lanes.said.shape[-1]
-    held = lanes.cache.positions.shape[-1] - ring
-    wanted = packing.size_of(max(len(p.tokens) for p in portion), _LEAST_SLOTS)
-    if wanted <= held:
-      return lanes
-    self._statistics.programs.add(("grow", count, held, wanted, ring))
-    return self._program("grow", weights, lanes, wanted)(lanes)
-
-  def _open(self, weights, queues, slots, ring):
     count = schedule.lanes_for(queues, self._rows, self._sizes(weights))
     self._opened, self._packed = count, 0
     for queue in queues:
       queue.open(count, schedule.lane_block(count))
+    return Stream(weights, queues, self._empty(weights, count, slots, ring))
+
+  def _empty(
+    self, weights: adapter_forms.Weights, count: int, slots: int, ring: int
+  ) -> Lanes:
+    """Lanes that hold nothing, on every replica."""
     params = weights.params
     make = lambda: lanes_lib.empty(
-      self._whole, count, slots, ring, params["embed"].dtype, is_unstacked(params)
+      self._config, count, slots, ring, params["embed"].dtype, is_unstacked(params)
     )
     if self._replicas.single and not self._replicas.one_by_one:
       return make()
@@ -156,187 +198,162 @@ class Server:
         positions=blank.cache.positions - 1, end=np.int32(slots)
       ),
     )
-    return self._replicas.split([blank] * len(queues), self._lane_specs(blank))
+    specs = self._programs.lane_specs(blank)
+    return self._replicas.split([blank] * self._replicas.count, specs)
 
-  def _lane_specs(self, lanes):
-    return devices.lane_specs(lanes) if self._replicas.tensor > 1 else None
+  # 2. Refill.
 
-  def _fill(self, weights, queues, lanes):
+  def _refill(self, stream: Stream, feed: "_Feed") -> None:
+    """Takes portions when fewer wait than there are lanes, until that many do."""
+    queues, left = stream.queues, [queue.left for queue in stream.queues]
+    if min(left) >= stream.count:
+      return
+    # One at least, but not all for a queue whose expert has no more prompts.
+    portion = feed.take(max(1, stream.count * len(queues) - sum(left)))
+    if not portion:
+      return
+    dealt = schedule.deal(portion, len(queues), stream.weights.placed)
+    for queue, mine in zip(queues, dealt):
+      queue.add(mine)
+    count, slots, ring = stream.shape
+    held = slots - ring
+    wanted = packing.size_of(max(len(p.tokens) for p in portion), _LEAST_SLOTS)
+    if wanted > held:
+      self._statistics.programs.add(("grow", count, held, wanted, ring))
+      grow = self._programs.get("grow", stream.weights, stream.lanes, wanted)
+      stream.lanes = grow(stream.lanes)
+
+  # 3. Prefill.
+
+  def _prefill(self, stream: Stream) -> None:
     """Seats what waits and computes its prompts, pack by pack."""
     began = time.perf_counter()
-    seated = [queue.seat() for queue in queues]
+    seated = [queue.seat() for queue in stream.queues]
     prefix = packing.shared_prefix([p for seats in seated for _, p in seats])
     packs = [
-      packing.packs(seats, self._pack, prefix, weights.apart) for seats in seated
+      packing.packs(seats, self._pack, prefix, stream.weights.apart) for seats in seated
     ]
     for turn in range(max(map(len, packs))):
-      each = [p[turn] if turn < len(p) else None for p in packs]
-      lanes = self._prefill(weights, queues, each, lanes, prefix)
-    jax.block_until_ready(lanes.token)
+      self._compute([p[turn] if turn < len(p) else None for p in packs], prefix, stream)
+    jax.block_until_ready(stream.lanes.token)
     self._statistics.prefill_seconds += time.perf_counter() - began
-    return lanes
 
-  def _prefill(self, weights, queues, each, lanes, prefix):
-    size = max(len(pack.tokens) for pack, _ in filter(None, each))
+  def _compute(self, each: Sequence, prefix: int, stream: Stream) -> None:
+    """Computes one pack a replica, None where it has none, and admits its prompts."""
+    # 1. The shape that holds the packs of all replicas.
+    packs = [entry[0] for entry in each if entry]
+    size = max(len(pack.tokens) for pack in packs)
+    most = max(len(pack.begin) for pack in packs)
     self._packed = max(self._packed, size)
-    longest = max(int(pack.length.max()) for pack, _ in filter(None, each))
     reach = size  # on CPU every block finds its own, so that packs share a program
     if self._replicas.platform != "cpu":
-      reach = packing.size_of(longest, SPAN_BLOCK)
-    lane_count = len(queues[0].holder)
-    most = max(len(pack.begin) for pack, _ in filter(None, each))
-    rows = [packing.row(entry, size, most, lane_count) for entry in each]
-    for row in rows:
-      computed = int((row["positions"] >= 0).sum())
-      self._statistics.prefill_tokens += computed
-      self._statistics.prefill_slots += size
-      self._statistics.shared_tokens += int(row["length"].sum()) - computed
+      reach = packing.size_of(max(int(p.length.max()) for p in packs), SPAN_BLOCK)
+    # 2. The packs as arrays, and whose tokens they are.
+    rows = [packing.row(entry, size, most, stream.count) for entry in each]
+    self._statistics.prefilled(rows, size)
     owners = [row.pop("owners") for row in rows]
-    if weights.apart and all(np.ptp(o) == 0 for o in owners):
+    if stream.weights.apart and all(np.ptp(o) == 0 for o in owners):
       owners = [o[:1] for o in owners]  # one expert each: one large product
-    call = self._program("prefill", weights, lanes, reach, prefix)
+    # 3. In one piece, the program depends on the lanes that its prompts go to.
     key = ("prefill", size, most, reach, prefix, len(owners[0]) == 1)
-    # In one piece, it depends on the lanes that its prompts go to.
-    shape = () if self._replicas.one_by_one else _shape(queues, lanes)
+    shape = () if self._replicas.one_by_one else stream.shape
     self._statistics.programs.add(key + shape)
-    with self._compiling(f"a prefill of {size} tokens", (*key, *_shape(queues, lanes))):
-      lanes = call(
-        weights.params,
-        weights.adapters,
+    compute = self._programs.get("prefill", stream.weights, stream.lanes, reach, prefix)
+    with self._compiling(f"a prefill of {size} tokens", (*key, *stream.shape)):
+      stream.lanes = compute(
+        stream.weights.params,
+        stream.weights.adapters,
         self._stops,
-        lanes,
-        self._replicas.split(self._mixture(weights, owners, TOKEN_BLOCK)),
+        stream.lanes,
+        self._replicas.split(_mixture(stream.weights, owners, TOKEN_BLOCK)),
         self._replicas.split(rows),
       )
     if not self._statistics.first_token:
-      jax.block_until_ready(lanes.token)
+      jax.block_until_ready(stream.lanes.token)
       self._statistics.first_token = time.time()
-    return lanes
 
-  def _decode(self, weights, queues, lanes, ended):
+  # 4. Decode.
+
+  def _decode(self, stream: Stream, ended: bool) -> None:
+    """Decodes all lanes until so few are active that it pays to stop."""
     began = time.perf_counter()
-    count = len(queues[0].holder)
-    following = max(self._smaller(weights, queues), default=0) if ended else 0
-    fewest = schedule.fewest(queues, count, following, ended)
-    owners = [queue.owners for queue in queues]
-    few = count <= _FEW and not any(queue.left for queue in queues)
-    kind = "leap" if self._leaps and few else "decode"
-    self._statistics.programs.add((kind, *_shape(queues, lanes)))
-    deep = self._replicas.one_by_one and self._whole.layers > programs.SHALLOW
-    kind = "steps" if deep and kind == "decode" else kind
-    call = self._program(kind, weights, lanes)
-    before = self._replicas.fetch(lanes.steps)
-    with self._compiling(f"decode for {count} lanes", (kind, *_shape(queues, lanes))):
-      lanes = call(
-        weights.params,
-        weights.adapters,
+    following = max(self._smaller(stream), default=0) if ended else 0
+    fewest = schedule.fewest(stream.queues, stream.count, following, ended)
+    owners = [queue.owners for queue in stream.queues]
+    kind = self._kind(stream)
+    decode = self._programs.get(kind, stream.weights, stream.lanes)
+    before = self._replicas.fetch(stream.lanes.steps)
+    told = f"decode for {stream.count} lanes"
+    with self._compiling(told, (kind, *stream.shape)):
+      stream.lanes = decode(
+        stream.weights.params,
+        stream.weights.adapters,
         self._stops,
-        lanes,
-        self._replicas.split(self._mixture(weights, owners, queues[0].block)),
+        stream.lanes,
+        self._replicas.split(_mixture(stream.weights, owners, stream.queues[0].block)),
         self._replicas.split([np.int32(f) for f in fewest]),
       )
-    steps = [int(a - b) for a, b in zip(self._replicas.fetch(lanes.steps), before)]
-    self._statistics.decode_steps += max(steps)
-    self._statistics.decode_slots += sum(steps) * count
-    self._statistics.decode_seconds += time.perf_counter() - began
-    return lanes
+    after = self._replicas.fetch(stream.lanes.steps)
+    steps = [int(a - b) for a, b in zip(after, before)]
+    self._statistics.decoded(steps, stream.count, time.perf_counter() - began)
 
-  def _harvest(self, queues, lanes, said):
+  def _kind(self, stream: Stream) -> str:
+    """How the stream is decoded: in one program, by leaps, or step by step."""
+    few = stream.count <= _FEW and not stream.waits
+    kind = "leap" if self._leaps and few else "decode"
+    self._statistics.programs.add((kind, *stream.shape))
+    deep = self._replicas.one_by_one and self._config.layers > programs.SHALLOW
+    return "steps" if deep and kind == "decode" else kind
+
+  # 5. Harvest.
+
+  def _harvest(self, stream: Stream, said: dict[int, list[int]]) -> None:
+    """Takes what the lanes that have ended said, and frees them."""
+    lanes = stream.lanes
     active, tokens = (self._replicas.fetch(x) for x in (lanes.active, lanes.said))
     self._statistics.gathered_bytes += lanes.active.nbytes + lanes.said.nbytes
-    for queue, going, words in zip(queues, active, tokens):
+    for queue, going, words in zip(stream.queues, active, tokens):
       for lane in queue.held:
         if not going[lane]:
           row = words[lane]
-          said[queue.holder[lane].index] = row[row >= 0].tolist()
-          self._statistics.new_tokens += len(said[queue.holder[lane].index])
+          index = queue.holder[lane].index
+          said[index] = row[row >= 0].tolist()
+          self._statistics.new_tokens += len(said[index])
           queue.holder[lane] = None
 
-  def _compiling(self, what, shape):
+  # 6. Shrink.
+
+  def _shrink(self, stream: Stream) -> None:
+    """Fewer lanes for the last replies, where they fit in."""
+    if not stream.holds:
+      return
+    fitting = (
+      n for n in self._smaller(stream) if all(queue.fits(n) for queue in stream.queues)
+    )
+    size = next(fitting, 0)
+    if size:
+      self._statistics.programs.add(("take", size, *stream.shape))
+      take = self._programs.get("take", stream.weights, stream.lanes)
+      moves = [queue.shrink(size) for queue in stream.queues]
+      stream.lanes = take(stream.lanes, self._replicas.split(moves))
+
+  def _compiling(self, what: str, shape: tuple):
     """Tells what the first call of a shape is about, which compiles its programs."""
     new = shape not in self._shapes
     self._shapes.add(shape)
     return waits.told(f"compiling {what}", new)
 
-  def _sizes(self, weights):
-    fine = self._replicas.platform == "cpu" and adapter_forms.large(self._own(weights))
+  def _sizes(self, weights: adapter_forms.Weights) -> Sequence[int]:
+    """Numbers of lanes that a replica may have."""
+    large = adapter_forms.large(self._programs.own(weights))
+    fine = self._replicas.platform == "cpu" and large
     return schedule.FINE_LANES if fine else schedule.LANES
 
-  def _smaller(self, weights, queues):
+  def _smaller(self, stream: Stream) -> list[int]:
     """Fewer lanes that may do once nothing waits, the fewest first."""
-    if any(queue.left for queue in queues):
+    if stream.waits:
       return []
-    return [n for n in self._sizes(weights) if n < len(queues[0].holder)]
-
-  def _shrink(self, weights, queues, lanes):
-    """Fewer lanes for the last replies."""
-    if not any(queue.held for queue in queues):
-      return lanes
-    size = next(
-      (
-        n
-        for n in self._smaller(weights, queues)
-        if all(queue.fits(n) for queue in queues)
-      ),
-      0,
-    )
-    if not size:
-      return lanes
-    self._statistics.programs.add(("take", size, *_shape(queues, lanes)))
-    moves = [queue.shrink(size) for queue in queues]
-    return self._program("take", weights, lanes)(lanes, self._replicas.split(moves))
-
-  def _mixture(self, weights, owners, block):
-    """What tells a queue's rows their experts: owners of blocks, or mix a row."""
-    if weights.mix is None:
-      return [np.asarray(o, np.int32) for o in owners]
-    return [np.repeat(weights.mix[o], block, axis=0) for o in owners]
-
-  def _program(self, kind, weights, lanes, *facts):
-    """The function `kind`, spread over the replicas; jit keeps its shapes apart."""
-    key = (kind, bool(weights.placed), type(weights.adapters), *facts)
-    if key not in self._programs:
-      self._programs[key] = self._spread(kind, weights, lanes, *facts)
-    return self._programs[key]
-
-  def _spread(self, kind, weights, lanes, *facts):
-    eager, whole = self._replicas.one_by_one, jax.sharding.PartitionSpec()
-    specs = self._lane_specs(self._one(lanes))
-    run = programs.function(kind, self._decoder, self._sampling, *facts)
-    if kind in ("grow", "take"):
-      return self._replicas.each(
-        run, 0, compiled=not eager, specs=(specs, whole), out=specs
-      )
-    split = self._replicas.tensor > 1
-    inside = (
-      *(
-        devices.tensor_specs(x) if split else None
-        for x in (self._own(weights), weights.adapters)
-      ),
-      whole,
-      specs,
-      whole,
-      whole,
-    )
-    return self._replicas.each(
-      run,
-      3,
-      donate=(3,),
-      compiled=not (eager and kind in ("prefill", "steps")),
-      specs=inside,
-      out=specs,
-      own=bool(weights.placed),
-    )
-
-  def _own(self, weights):
-    """The params of one replica."""
-    return self._one(weights.params) if weights.placed else weights.params
-
-  def _one(self, tree):
-    """The shapes that one replica sees of what was `split`."""
-    if self._replicas.single:
-      return tree
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), tree)
+    return [n for n in self._sizes(stream.weights) if n < stream.count]
 
 
 class _Feed:
@@ -359,10 +376,14 @@ class _Feed:
     return self.taken[first:]
 
 
-def _shape(queues, lanes):
-  """Of a queue's lanes: B, C + M, M."""
-  return len(queues[0].holder), lanes.cache.positions.shape[-1], lanes.said.shape[-1]
+def _mixture(
+  weights: adapter_forms.Weights, owners: Sequence[np.ndarray], block: int
+) -> list[np.ndarray]:
+  """What tells a replica's rows their experts: owners of blocks, or mix a row."""
+  if weights.mix is None:
+    return [np.asarray(o, np.int32) for o in owners]
+  return [np.repeat(weights.mix[o], block, axis=0) for o in owners]
 
 
-def _unsaid(prompts, said):
+def _unsaid(prompts: Sequence[Prompt], said: dict[int, list[int]]) -> list[Prompt]:
   return [p for p in prompts if p.index not in said]

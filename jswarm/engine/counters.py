@@ -1,6 +1,9 @@
 """What serving did, in numbers: for benchmarks and for the log."""
 
+from collections.abc import Mapping, Sequence
 import dataclasses
+
+import numpy as np
 
 
 @dataclasses.dataclass
@@ -34,6 +37,36 @@ class Statistics:
   gathered_bytes: int = 0
   first_token: float = 0.0
   programs: set = dataclasses.field(default_factory=set)
+
+  def prefilled(self, rows: Sequence[Mapping[str, np.ndarray]], size: int) -> None:
+    """Counts packs of `size` slots; `rows` as `packing.row` makes them."""
+    for row in rows:
+      computed = int((row["positions"] >= 0).sum())
+      self.prefill_tokens += computed
+      self.prefill_slots += size
+      self.shared_tokens += int(row["length"].sum()) - computed
+
+  def decoded(self, steps: Sequence[int], lanes: int, seconds: float) -> None:
+    """Counts steps of each replica with so many lanes; the longest decides."""
+    self.decode_steps += max(steps)
+    self.decode_slots += sum(steps) * lanes
+    self.decode_seconds += seconds
+
+  def reset(self) -> None:
+    """Counts from zero again."""
+    fresh = Statistics()
+    for field in dataclasses.fields(fresh):
+      setattr(self, field.name, getattr(fresh, field.name))
+
+  def __add__(self, other: "Statistics") -> "Statistics":
+    """The work of both; the first token is the earlier of the two."""
+    both = Statistics()
+    for field in dataclasses.fields(both):
+      a, b = getattr(self, field.name), getattr(other, field.name)
+      setattr(both, field.name, a | b if field.name == "programs" else a + b)
+    firsts = [s.first_token for s in (self, other) if s.first_token]
+    both.first_token = min(firsts, default=0.0)
+    return both
 
   def summary(self) -> dict[str, float]:
     """JSON-able, with the share of prefill that was padding."""

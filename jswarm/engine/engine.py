@@ -1,12 +1,11 @@
 """Serves a pool: requests (expert, prompt, limit) -> replies, in few device calls.
 
-Rows of all experts of a group run side by side, each with its own adapter: `forms`
-says how adapters meet the base, `serve` keeps the lanes full, `parallel` spreads them
-over devices. This file is text and weights: requests -> tokens -> replies.
+Rows of all experts of a group run side by side, each with its own adapter:
+`adapter_forms` says how adapters meet the base, `batcher` keeps the lanes full,
+`devices` spreads them. This file is the pool as a whole: requests -> its groups.
 """
 
 from collections.abc import Sequence
-import dataclasses
 import functools
 
 from jswarm.core import waits
@@ -19,25 +18,27 @@ from jswarm.engine.settings import Settings
 from jswarm.formats import tokenizer
 from jswarm.pool import load
 
-_statistics = Statistics()
+_every: list[Statistics] = []  # one a pool; small, and kept when the pool is gone
 
 
 def statistics() -> dict:
-  """What the engines of this process have done since `reset_statistics`."""
-  return _statistics.summary()
+  """What all engines of this process have done since `reset_statistics`; of one pool
+  see `Experts.statistics`."""
+  return sum(_every, Statistics()).summary()
 
 
 def reset_statistics() -> None:
   """Counts from zero again, in every engine of this process."""
-  fresh = Statistics()
-  for field in dataclasses.fields(fresh):
-    setattr(_statistics, field.name, getattr(fresh, field.name))
+  for each in _every:
+    each.reset()
 
 
 def make_experts(pool: load.Pool, settings: Settings) -> Experts:
   """The pool as the search sees it."""
+  own = Statistics()
+  _every.append(own)
   with waits.told(f"placing {len(pool.names)} experts"):
-    served = [Served(group, settings, _statistics) for group in pool.groups]
+    served = [Served(group, settings, own) for group in pool.groups]
   by_expert = {expert: s for s in served for expert in s.group.members}
   mixable = [s for s in served if len(s.group.members) > 1]
   sources = [Source(s.group, s.particles, settings) for s in served]
@@ -78,4 +79,5 @@ def make_experts(pool: load.Pool, settings: Settings) -> Experts:
     score=functools.partial(readings.score, sources),
     logits=logits.make_logits(sources),
     hidden=functools.partial(readings.hidden, sources),
+    statistics=own.summary,
   )

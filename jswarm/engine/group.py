@@ -1,7 +1,7 @@
 """One group of a pool at work: requests -> tokens -> replies.
 
-Here text meets the device: `weights` says what the rows run on, `serve` keeps the lanes
-full; tokenizers work ahead of the device, and replies on disk are not made again.
+Here text meets the device: `resident` says what the rows run on, `batcher` keeps the
+lanes full; tokenizers work ahead of the device, and replies on disk are not made again.
 """
 
 import collections
@@ -12,7 +12,7 @@ import time
 from jswarm.core.types import PyTree, Reply, Request
 from jswarm.distributed.devices import Replicas, local_devices
 from jswarm.engine import adapter_forms, packing, reply_store, schedule
-from jswarm.engine.batcher import Server
+from jswarm.engine.batcher import Batcher
 from jswarm.engine.counters import Statistics
 from jswarm.engine.resident import Resident
 from jswarm.formats import tokenizer
@@ -38,7 +38,7 @@ class Served:
       len(tokenizer.encode(group.tokenizer, [""], chat)[0]) for chat in (False, True)
     )
     self._rows = settings.rows or self._fitting_rows()
-    self._server = Server(
+    self._batcher = Batcher(
       group.config,
       self._replicas,
       group.stops,
@@ -69,7 +69,7 @@ class Served:
     for weights, mine in self._streams(requests):
       kept = {}
       limit = max(requests[i].limit for i in mine)
-      said = self._server.serve(
+      said = self._batcher.serve(
         weights, self._portions(requests, mine, replies, kept), limit
       )
       began = time.perf_counter()

@@ -65,7 +65,12 @@ class Resident:
 
   def install(self, particles: PyTree) -> None:
     """Serves these particles from now on."""
-    self._particles, self._ready, self._digests = particles, {}, {}
+    self._particles = particles
+    self._digests: dict[int, str] = {}
+    # What is laid out of them, by the three ways to serve them.
+    self._mixed: dict[str, adapter_forms.Weights] = {}  # by form
+    self._alone: dict[int, adapter_forms.Weights] = {}  # by expert, one at most
+    self._placed: dict[tuple[int, ...], adapter_forms.Weights] = {}  # one round
 
   def holders(self) -> list[tuple[int, ...]]:
     """For each expert the processes that hold its weights; () if all do."""
@@ -78,7 +83,7 @@ class Resident:
       for x in jax.tree.leaves((self._params, self.start))
     )
 
-  def version(self, owner):
+  def version(self, owner: int) -> str:
     """Digest of what expert `owner` answers with: base, adapter, tokenizer, stops."""
     if owner not in self._digests:
       particles = devices.particle(self._particles, owner)
@@ -86,9 +91,9 @@ class Resident:
       self._digests[owner] = digest((particles, fixed), self.fixed)
     return self._digests[owner]
 
-  def mixed(self, form):
+  def mixed(self, form: str) -> adapter_forms.Weights:
     """All experts in one batch. Laid out once an update, not once a batch."""
-    if form not in self._ready:
+    if form not in self._mixed:
       dtype, unstacked = self._params["embed"].dtype, decoder.is_unstacked(self._params)
       factors = self.group.particles if self.dense else self._particles
       lay_out = lora.pack if form == "masked" else lora.group
@@ -98,59 +103,58 @@ class Resident:
         if self.dense
         else np.eye(size, dtype=np.float32)
       )
-      self._ready[form] = adapter_forms.Weights(
+      self._mixed[form] = adapter_forms.Weights(
         params=self._params,
         mix=mix if form == "masked" else None,
         adapters=self._replicas.share(adapters, self._specs(adapters)),
         apart=form == "grouped" and self.costly,
       )
-    return self._ready[form]
+    return self._mixed[form]
 
-  def alone(self, owner):
+  def alone(self, owner: int) -> adapter_forms.Weights:
     """One expert, merged or whole; one of them is placed at a time."""
-    if owner not in self._ready:
-      for other in [k for k in self._ready if isinstance(k, int)]:
-        del self._ready[other]
-      self._ready[owner] = adapter_forms.Weights(params=self._expert(owner))
-    return self._ready[owner]
+    if owner not in self._alone:
+      self._alone.clear()  # before the next is placed: memory holds one
+      self._alone[owner] = adapter_forms.Weights(params=self._expert(owner))
+    return self._alone[owner]
 
-  def on_replicas(self, placed):
+  def on_replicas(self, placed: tuple[int, ...]) -> adapter_forms.Weights:
     """Expert placed[d] on replica d; kept while all of them fit one round."""
-    if placed not in self._ready:
-      self._ready.clear()
+    if placed not in self._placed:
+      self._placed.clear()  # as above
       trees = [self._layout(self._rounded(self._whole(owner))) for owner in placed]
-      self._ready[placed] = adapter_forms.Weights(
+      self._placed[placed] = adapter_forms.Weights(
         params=self._replicas.split(trees, self._specs(trees[0])), placed=placed
       )
-    return self._ready[placed]
+    return self._placed[placed]
 
-  def _whole(self, owner):
+  def _whole(self, owner: int) -> PyTree:
     """Params of a full-weight expert, in the dtype that it is served in."""
     mine = devices.particle(self._particles, owner)
     return jax.tree.map(lambda x: x.astype(self._dtype), mine)
 
-  def _expert(self, owner):
+  def _expert(self, owner: int) -> PyTree:
     if self.group.kind == "full":
       return self._place(self._whole(owner))
     adapter = self._adapter(self._particles, owner)
     return _merge(self._params, self._replicas.share(adapter, self._specs(adapter)))
 
-  def _adapter(self, particles, i):
+  def _adapter(self, particles: PyTree, i: int) -> PyTree:
     """Factors of one expert, without an expert axis."""
     if self.dense:
       mix = np.asarray(particles["mix"][i])
       return load.dense_adapter(self.group.particles, mix)
     return devices.particle(particles, i)
 
-  def _layout(self, params):
+  def _layout(self, params: PyTree) -> PyTree:
     # Stacked layers are copied at every step by the CPU backend.
     return decoder.unstack(params) if self._replicas.platform == "cpu" else params
 
-  def _place(self, params):
+  def _place(self, params: PyTree) -> PyTree:
     params = self._layout(self._rounded(jax.device_put(params)))
     return self._replicas.share(params, self._specs(params))
 
-  def _rounded(self, params):
+  def _rounded(self, params: PyTree) -> PyTree:
     if not self._int8:
       return params
     rounded = quantize.quantize(params)
@@ -167,7 +171,7 @@ class Resident:
     )
     return rounded
 
-  def _specs(self, tree):
+  def _specs(self, tree: PyTree) -> PyTree | None:
     return tensor_specs(tree) if self._replicas.tensor > 1 else None
 
   def save(self, folder: str, particles: PyTree | None, i: int) -> dict:
@@ -193,7 +197,7 @@ class Resident:
     return {**entry, "base_revision": revision} if revision else entry
 
 
-def _start(group, replicas, dense):
+def _start(group: load.Group, replicas: Replicas, dense: bool) -> PyTree:
   """Particles as they came, in float32, where a swarm has room for them."""
   if dense:
     return {"mix": jax.device_put(np.eye(len(group.members), dtype=np.float32))}
@@ -214,18 +218,18 @@ def _start(group, replicas, dense):
   return jax.device_put(particles)
 
 
-def _large(particles, replicas):
+def _large(particles: PyTree, replicas: Replicas) -> bool:
   """Would the copies that a swarm keeps of its particles crowd a device?"""
   size = sum(x.nbytes for x in jax.tree.leaves(particles))
   return 0 < replicas.memory() / 4 < _COPIES * size
 
 
 @jax.jit
-def _merge_layers(layers, adapter):
+def _merge_layers(layers: PyTree, adapter: PyTree) -> PyTree:
   return lora.merge({"layers": layers}, adapter)["layers"]
 
 
-def _merge(params, adapter):
+def _merge(params: PyTree, adapter: PyTree) -> PyTree:
   """The base with one adapter added in; layer by layer where there is a list."""
   layers = params["layers"]
   if not isinstance(layers, list):

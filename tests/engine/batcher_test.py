@@ -15,6 +15,7 @@ from jswarm.engine.counters import Statistics
 from jswarm.engine.group import Served
 from jswarm.engine.packing import Prompt
 from jswarm.engine.schedule import Queue
+from jswarm.engine.spread import Programs
 from jswarm.model import attention, lora, quantize, sampling
 from jswarm.model.decoder import make_decoder
 from jswarm.model.sampling import Sampling
@@ -233,12 +234,14 @@ def test_every_queue_with_replies_ends_one_of_them_in_a_call(counts, following, 
 
 def test_a_base_is_large_by_what_one_replica_holds_of_it(monkeypatch):
   monkeypatch.setattr(adapter_forms, "_QUICK", 200)
-  server = object.__new__(batcher.Server)
-  server._replicas = SimpleNamespace(platform="cpu", single=False)
+  served = object.__new__(batcher.Batcher)
+  served._programs = object.__new__(Programs)
+  replicas = SimpleNamespace(platform="cpu", single=False)
+  served._replicas = served._programs.replicas = replicas
   params = {"layers": {"q": np.zeros((8, 100))}}
   own = adapter_forms.Weights(params=params, placed=tuple(range(8)))
-  assert server._sizes(own) == schedule.LANES
-  assert server._sizes(adapter_forms.Weights(params=params)) == schedule.FINE_LANES
+  assert served._sizes(own) == schedule.LANES
+  assert served._sizes(adapter_forms.Weights(params=params)) == schedule.FINE_LANES
 
 
 @pytest.mark.parametrize("platform", ["cpu", "tpu"])
@@ -303,15 +306,15 @@ def test_more_prompts_than_lanes_are_refilled_and_say_the_same():
 
 def _narrow(monkeypatch, most):
   """The lanes of all decodes from now on; with more than `most` memory runs out."""
-  true, lanes = batcher.Server._decode, []
+  true, lanes = batcher.Batcher._decode, []
 
-  def decode(self, weights, queues, *rest):
-    lanes.append(len(queues[0].holder))
+  def decode(self, stream, *rest):
+    lanes.append(stream.count)
     if lanes[-1] > most:
       raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
-    return true(self, weights, queues, *rest)
+    return true(self, stream, *rest)
 
-  monkeypatch.setattr(batcher.Server, "_decode", decode)
+  monkeypatch.setattr(batcher.Batcher, "_decode", decode)
   return lanes
 
 
@@ -332,7 +335,7 @@ def test_lanes_stay_open_while_portions_come_and_no_more_are_taken(monkeypatch, 
   prompts = [
     Prompt(i, i % 3, list(range(1, 4 + i % 5)), 2 + i % 9, i) for i in range(sum(sizes))
   ]
-  serve_all = lambda feed: served._server.serve(
+  serve_all = lambda feed: served._batcher.serve(
     served.particles.mixed("grouped"), feed, 10
   )
   whole, calls = serve_all([prompts]), []
@@ -399,15 +402,15 @@ def test_speculation_is_refused_where_tokens_are_drawn():
 def test_running_out_of_memory_halves_the_lanes_and_loses_no_row(monkeypatch):
   group, requests = tiny.lora_group(3), _requests(50, 3)
   plain = _said(group, requests, rows=8)
-  true, calls = batcher.Server._decode, []
+  true, calls = batcher.Batcher._decode, []
 
-  def short(self, weights, queues, *rest):
-    calls.append(len(queues[0].holder))
-    if len(queues[0].holder) > 8 or len(calls) == 4:  # also on its way
+  def short(self, stream, *rest):
+    calls.append(stream.count)
+    if stream.count > 8 or len(calls) == 4:  # also on its way
       raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
-    return true(self, weights, queues, *rest)
+    return true(self, stream, *rest)
 
-  monkeypatch.setattr(batcher.Server, "_decode", short)
+  monkeypatch.setattr(batcher.Batcher, "_decode", short)
   engine.reset_statistics()
   experts = engine.make_experts(tiny.pool(group), tiny.settings(rows=32))
   assert [r.text for r in experts.ask(requests)] == plain
@@ -438,7 +441,7 @@ def test_another_error_of_the_device_is_not_swallowed(monkeypatch):
   def broken(*arguments):
     raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
-  monkeypatch.setattr(batcher.Server, "_decode", broken)
+  monkeypatch.setattr(batcher.Batcher, "_decode", broken)
   with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
     _said(tiny.lora_group(2), _requests(4, 2))
 
@@ -499,7 +502,7 @@ def test_programs_are_counted_as_they_are_compiled():
   for count in (40, 5):  # the same packs for 32 lanes and for 8, and a tail
     served.ask([Request(0, f"{i} x", 3 + i % 6) for i in range(count)])
   assert {p[0] for p in statistics.programs} == {"prefill", "decode", "take"}
-  compiled = [p._cache_size() for p in served._server._programs.values()]
+  compiled = [p._cache_size() for p in served._batcher._programs.values()]
   assert sum(compiled) == len(statistics.programs), statistics.programs
 
 
