@@ -101,7 +101,8 @@ def load_adapter(folder, config: DecoderConfig, allow_pickle: bool = False) -> d
       rank, _ = scales[name, layer]
       _check_fit(name, layer, pair, rank, fields, config, folder)
     _check_layers(modules, fields, config, folder)
-    _check_promise(modules, fields, config, folder)
+    factors = [pair["A"] for pair in modules.values()]
+    peft_targets.check_promise(factors, fields, config, folder)
   except peft_targets.BadField as error:
     raise ValueError(f"{where}: {error}. Export the adapter again.") from error
   return _factors(modules, scales, config)
@@ -229,53 +230,6 @@ def _check_layers(modules, fields, config, folder):
       f"({_describe(config)}) goes to {config.layers - 1} and adapter_config.json "
       f"selects no layers (layers_to_transform). {_made_for(fields)}"
     )
-
-
-def _check_promise(modules, fields, config, folder):
-  """What the config selects is in the file, and nothing else is.
-
-  PEFT would leave a module that is not there at its random start, and drop a tensor
-  that no module wants: both are another expert than the one that was trained.
-  """
-  factors = [pair["A"] for pair in modules.values()]
-  prefixes = sorted({factor.prefix for factor in factors})
-  if len(prefixes) > 1:
-    raise ValueError(
-      f"{folder}: its tensors lie under {prefixes}; one of them is needed. Export the "
-      "adapter again."
-    )
-  there = {factor.module for factor in factors}
-  every = peft_targets.modules(config, prefixes[0])
-  lost = [
-    name for name in every if peft_targets.selects(fields, name) and name not in there
-  ]
-  chosen = f"(target_modules {_shortened(fields.get('target_modules'))})"
-  if lost:
-    raise ValueError(
-      f"{folder}: adapter_config.json {chosen} promises {len(lost)} modules whose "
-      f"tensors are missing, such as {lost[:3]}; the file has {len(there)}. The "
-      "training was cut or saved in part: save the adapter again, or write into "
-      "adapter_config.json what it holds (target_modules, layers_to_transform, "
-      "exclude_modules)."
-    )
-  extra = [f.name for f in factors if not _known(fields, f)]
-  if extra:
-    raise ValueError(
-      f"{folder}: {len(extra)} of its tensors are of modules that adapter_config.json "
-      f"{chosen} does not select, such as {sorted(extra)[:3]}. Use the "
-      "adapter_config.json that belongs to this file."
-    )
-
-
-def _known(fields, factor):
-  """Is the module selected under any of the names that a trunk has had?"""
-  rest = factor.module.removeprefix(factor.prefix)
-  return any(peft_targets.selects(fields, p + rest) for p in peft_targets.PREFIXES)
-
-
-def _shortened(targets):
-  text = repr(targets)
-  return text if len(text) < 200 else f"{text[:200]}..."
 
 
 def _describe(config):

@@ -60,6 +60,54 @@ def modules(config: DecoderConfig, prefix: str) -> list[str]:
   return [*found, f"{prefix}embed_tokens", *([head] if head else [])]
 
 
+def check_promise(factors, fields, config, folder) -> None:
+  """Raises ValueError unless a file has what its config selects, and nothing else.
+
+  PEFT would leave a module that is not there at its random start, and drop a tensor
+  that no module wants: both are another expert than the one that was trained.
+
+  Args:
+    factors: one of each module, with `name` in the file, `module` and `prefix`.
+    fields: of adapter_config.json. config: of the base. folder: of the adapter.
+  """
+  prefixes = sorted({factor.prefix for factor in factors})
+  if len(prefixes) > 1:
+    raise ValueError(
+      f"{folder}: its tensors lie under {prefixes}; one of them is needed. Export the "
+      "adapter again."
+    )
+  there = {factor.module for factor in factors}
+  every = modules(config, prefixes[0])
+  lost = [name for name in every if selects(fields, name) and name not in there]
+  chosen = f"(target_modules {_shortened(fields.get('target_modules'))})"
+  if lost:
+    raise ValueError(
+      f"{folder}: adapter_config.json {chosen} promises {len(lost)} modules whose "
+      f"tensors are missing, such as {lost[:3]}; the file has {len(there)}. The "
+      "training was cut or saved in part: save the adapter again, or write into "
+      "adapter_config.json what it holds (target_modules, layers_to_transform, "
+      "exclude_modules)."
+    )
+  extra = [f.name for f in factors if not _known(fields, f)]
+  if extra:
+    raise ValueError(
+      f"{folder}: {len(extra)} of its tensors are of modules that adapter_config.json "
+      f"{chosen} does not select, such as {sorted(extra)[:3]}. Use the "
+      "adapter_config.json that belongs to this file."
+    )
+
+
+def _known(fields, factor):
+  """Is the module selected under any of the names that a trunk has had?"""
+  rest = factor.module.removeprefix(factor.prefix)
+  return any(selects(fields, p + rest) for p in PREFIXES)
+
+
+def _shortened(targets):
+  text = repr(targets)
+  return text if len(text) < 200 else f"{text[:200]}..."
+
+
 class Scales:
   """Rank and scale of single modules; patterns are compiled once.
 
