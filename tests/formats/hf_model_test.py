@@ -491,6 +491,16 @@ def test_a_number_that_is_none_is_named_by_file_and_tensor(name, value, base):
   assert config == LLAMA
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, ml_dtypes.bfloat16])
+def test_every_kind_of_number_is_told_from_none(dtype):
+  largest = ml_dtypes.finfo(dtype).max
+  tensor_files.check_finite(np.array([0, -largest, largest], dtype), "file", "x")
+  tensor_files.check_finite(np.zeros((0, 3), dtype), "file", "x")
+  for value in (np.nan, -np.nan, np.inf, -np.inf):
+    with pytest.raises(ValueError, match="file: tensor x has 1 of 2 numbers"):
+      tensor_files.check_finite(np.array([1, value], dtype), "file", "x")
+
+
 def test_a_number_too_large_for_the_wanted_dtype_is_named(base):
   big = np.full(16, 1e300)
   edit_tensors(base, lambda t: t.update({NORM: big}))
