@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jswarm.core.digests import digest, fingerprint
-from jswarm.core.files import write_json
 from jswarm.core.types import PyTree
 from jswarm.distributed import devices
 from jswarm.distributed.devices import Replicas, tensor_specs
@@ -53,6 +52,7 @@ class Resident:
       (group.params, group.particles if still else None),
       f"{group.config}{group.stops}{self._dtype}{self.vocabulary}",
     )
+    self._base_digest = group.base_digest()
     self.start: PyTree = _start(group, replicas, self.dense)
     self._params = None if group.params is None else self._place(group.params)
     self.group = dataclasses.replace(
@@ -182,18 +182,14 @@ class Resident:
     target = os.path.join(folder, place)
     particles = self.start if particles is None else particles
     if group.kind == "full":
-      hf_model.save_base(target, group.config, devices.particle(particles, i))
-      group.tokenizer.save_pretrained(target)
-      # A model may end its replies with more tokens than its tokenizer tells.
-      write_json(
-        os.path.join(target, "generation_config.json"),
-        {"eos_token_id": list(group.stops)},
-      )
+      whole = devices.particle(particles, i)
+      hf_model.save_whole(target, group.config, whole, group.tokenizer, group.stops)
       return {"kind": "full", "path": place}
     adapter = jax.tree.map(np.asarray, self._adapter(particles, i))
     peft_adapter.save_adapter(target, adapter, spec.base, group.config)
     base, revision = spec.source
     entry = {"kind": "lora", "path": place, "base": base}
+    entry |= {"base_digest": self._base_digest, "dtype": str(group.dtype)}
     return {**entry, "base_revision": revision} if revision else entry
 
 

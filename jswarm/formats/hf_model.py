@@ -6,6 +6,7 @@ both sides. Tensors are then read one at a time into the stacked `[L, ...]` leav
 numpy and safetensors only.
 """
 
+from collections.abc import Sequence
 import dataclasses
 import functools
 import pathlib
@@ -105,6 +106,21 @@ def save_base(folder, config: DecoderConfig, params) -> None:
   folder = pathlib.Path(folder)
   tensor_files.write_safetensors(folder / "model.safetensors", arrays)
   files.write_json(folder / "config.json", fields)
+
+
+def save_whole(
+  folder, config: DecoderConfig, params, tokenizer, stops: Sequence[int]
+) -> None:
+  """`save_base` with what a model needs beside its weights to answer alone.
+
+  Args:
+    tokenizer: anything with `save_pretrained`.
+    stops: tokens that end its replies; they may be more than its tokenizer tells.
+  """
+  save_base(folder, config, params)
+  tokenizer.save_pretrained(folder)
+  path = pathlib.Path(folder) / "generation_config.json"
+  files.write_json(path, {"eos_token_id": list(stops)})
 
 
 def _open(folder, allow_pickle):

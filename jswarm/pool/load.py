@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jswarm.core import waits
+from jswarm.core.digests import fingerprint
 from jswarm.core.types import PyTree
 from jswarm.distributed.devices import Replicas
 from jswarm.formats import chat_template, gguf_model, hf_model, peft_adapter
@@ -53,6 +54,11 @@ class Group:
   def dtype(self):
     """Of the weights that answer."""
     return jax.tree.leaves((self.params, self.particles))[0].dtype
+
+  def base_digest(self) -> str:
+    """Tells the weights of the base from any others, wherever they lie; in another
+    dtype they have another one. Empty for whole models."""
+    return "" if self.params is None else fingerprint(self.params, str(self.dtype))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,8 @@ def load_system(
     dtype: of the base on the device; empty: that of the search.
 
   Raises:
-    ValueError: a file is missing or was changed, or the base is not there.
+    ValueError: a file is missing or was changed, the base is not there, or it has other
+      weights than in the search.
   """
   description, job = artifact.read(folder)
   stored = description["experts"]
@@ -34,6 +35,7 @@ def load_system(
   config = config_lib.resolve_default(changes)
   kind = config_lib.model_dtype(config.pool.dtype, "dtype")
   loaded = load.load_pool(specs, kind, today=config.pool.today)
+  _check_bases(loaded, stored)
   return artifact.LoadedSystem(
     job,
     engine.make_experts(loaded, config.engine),
@@ -42,6 +44,22 @@ def load_system(
     description["chat"],
     description,
   )
+
+
+def _check_bases(pool: load.Pool, stored) -> None:
+  """Raises ValueError if experts stand on another base than they did in the search."""
+  for group in pool.groups:
+    if group.params is None:
+      continue
+    entry = stored[group.specs[0].name]
+    # An older system has no digest; in another dtype it says nothing.
+    known = entry.get("base_digest") and entry.get("dtype") == str(group.dtype)
+    if known and entry["base_digest"] != group.base_digest():
+      raise ValueError(
+        f"{group.specs[0].base} holds other weights than the base {entry['base']!r} of"
+        f" the search, on which {', '.join(spec.name for spec in group.specs)} were"
+        " found: give the base of that time as `base`."
+      )
 
 
 def _stored_spec(folder, name, entry, base):

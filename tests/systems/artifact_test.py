@@ -143,6 +143,14 @@ def test_a_damaged_system_is_refused_by_name(disk, tmp_path, damage, message):
     jswarm.load_system(tmp_path / "best")
 
 
+def test_a_base_whose_weights_were_replaced_is_refused(disk, tmp_path):
+  _, base, adapters = disk
+  _search(jswarm.load_pool(adapters, base=base), tmp_path, **{"search.iterations": 0})
+  other = folders.write_base(tmp_path / "other", seed=9)
+  with pytest.raises(ValueError, match="other holds other weights than the base"):
+    jswarm.load_system(tmp_path / "best", base=str(other))
+
+
 def test_a_base_that_moved_can_be_given(disk, tmp_path):
   root, base, adapters = disk
   _search(jswarm.load_pool(adapters, base=base), tmp_path, **{"search.iterations": 0})
