@@ -52,7 +52,7 @@ class Resident:
       (group.params, group.particles if still else None),
       f"{group.config}{group.stops}{self._dtype}{self.vocabulary}",
     )
-    self._base_digest = group.base_digest()
+    self._base = {"base_digest": group.base_digest(), "dtype": str(group.dtype)}
     self.start: PyTree = _start(group, replicas, self.dense)
     self._params = None if group.params is None else self._place(group.params)
     self.group = dataclasses.replace(
@@ -189,7 +189,7 @@ class Resident:
     peft_adapter.save_adapter(target, adapter, spec.base, group.config)
     base, revision = spec.source
     entry = {"kind": "lora", "path": place, "base": base}
-    entry |= {"base_digest": self._base_digest, "dtype": str(group.dtype)}
+    entry |= self._base
     return {**entry, "base_revision": revision} if revision else entry
 
 
