@@ -79,10 +79,9 @@ from jswarm.run.checkpoint import Checkpoints
 from jswarm.swarm import pso
 from jswarm.swarm.state import blank, template
 from jswarm.wiring import config
-from jswarm.wiring.defaults import get_config
 from tests import tiny
 experts = engine.make_experts(tiny.pool(tiny.full_group(10)), tiny.settings(devices=8))
-settings = config.swarm_settings(config.resolve(get_config()))
+settings = config.resolve_default({}).swarm
 state = blank(experts, settings)
 saved = Checkpoints(tempfile.mkdtemp())
 saved.save(1, state, {})

@@ -194,7 +194,9 @@ def test_a_pool_that_is_whole_passes_and_its_tokenizers_are_read_once(
   _, base, adapters, file = disk
   read, load = [], load_lib.tokenizer_lib.load_tokenizer
   monkeypatch.setattr(
-    load_lib.tokenizer_lib, "load_tokenizer", lambda p: (read.append(p), load(p))[1]
+    load_lib.tokenizer_lib,
+    "load_tokenizer",
+    lambda path, *more: (read.append(path), load(path, *more))[1],
   )
   load_lib.load_pool(specs_lib.parse_specs([*adapters, file], base))
   assert read == [base, file]

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import pathlib
+from types import SimpleNamespace
 
 from ml_collections import ConfigDict
 import pytest
@@ -107,7 +108,11 @@ def test_every_part_of_a_resolved_configuration_is_used(monkeypatch, tmp_path):
       "engine.rows": 8,
     },
   )
-  assert search.plan(config).judge == 1
+  made = search.plan(config)
+  judged = []
+  memo = SimpleNamespace(as_loaded=judged.append)
+  made.judge(memo)
+  assert judged == [1]
   for kind in (config_lib.Resolved, config_lib.TaskSettings, config_lib.PoolSettings):
     fields = {field.name for field in dataclasses.fields(kind)}
     assert not fields - {k for owner, k in read if owner is kind}, kind
