@@ -17,7 +17,6 @@ from jswarm.formats import hf_model
 from jswarm.pool import load as load_lib
 from jswarm.pool import specs as specs_lib
 from jswarm.wiring import config as config_lib
-from jswarm.wiring.defaults import get_config
 from tests import folders
 
 NAMES = (
@@ -79,7 +78,7 @@ def test_a_dot_alone_is_the_folder_that_it_stands_for(disk, monkeypatch):
 def test_experts_of_every_name_are_saved_and_loaded_again(disk, tmp_path):
   chosen = list(NAMES)
   pool = jswarm.load_pool([str(disk / name) for name in chosen])
-  settings_ = config_lib.engine_settings(config_lib.resolve(get_config()))
+  settings_ = config_lib.resolve_default({}).engine
   made = engine.make_experts(pool, settings_)
   entries = made.save(str(tmp_path), made.weights, range(len(chosen)))
   assert list(entries) == chosen
