@@ -203,23 +203,27 @@ def says_true_as_published(check: str) -> bool:
 
 
 def _stated(text: str) -> list[str]:
-  """What follows each cue, the last stated one first, the supposed ones behind."""
+  """What follows each cue, the last stated one first, the supposed ones behind.
+
+  Up to the next cue, which was asked before: so that reading stays linear.
+  """
   found = list(_CUE.finditer(text))
-  firm = [m for m in found if not cues.supposed(text, m.start())]
-  answers = [_after(text, m) for m in reversed(firm or found)]
-  return [answer for answer in answers if answer]
+  cues_told = [m for m in found if not cues.supposed(text, m.start())] or found
+  ends = [m.start() for m in cues_told[1:]] + [len(text)]
+  answers = [_after(text, m, end) for m, end in zip(cues_told, ends, strict=False)]
+  return [answer for answer in reversed(answers) if answer]
 
 
-def _after(text: str, cue: re.Match) -> str:
-  """The answer that a cue opens: a box to its closing brace, else all that follows."""
+def _after(text: str, cue: re.Match, end: int) -> str:
+  """The answer that a cue opens: a box to its closing brace, else all before `end`."""
   if text[cue.end() : cue.end() + 1] != "{":
-    return text[cue.end() :].strip()
+    return text[cue.end() : end].strip()
   depth = 0
   for at in range(cue.end(), min(len(text), cue.end() + 400)):
     depth += (text[at] == "{") - (text[at] == "}")
     if not depth:
       return text[cue.end() + 1 : at].strip()
-  return text[cue.end() + 1 :].strip()
+  return text[cue.end() + 1 : end].strip()
 
 
 def _answer(text: str) -> str:
