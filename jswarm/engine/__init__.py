@@ -1,7 +1,7 @@
 """From requests to replies: ten experts in one batch, lanes kept full.
 
   engine -> group -> resident -> adapter_forms      text and weights
-                  -> batcher -> schedule, packing, spread -> programs
+                  -> batcher -> schedule, packing, limits, spread -> programs
          -> rectangles -> readings, logits            what is no reply
   reply_store: replies on disk; counters: what was done; settings: how
 

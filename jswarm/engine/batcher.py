@@ -4,7 +4,8 @@
 
 Two kinds of programs: a prefill of a pack of T tokens, a decode of B lanes with C + M
 slots; T, B, C and M come from short lists. A device that runs out of memory is given
-half the lanes and half the pack from then on, and no prompt is lost.
+half the lanes and half the pack from then on, for prompts of that length and beyond,
+and no prompt is lost.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,6 +20,7 @@ from jswarm.core import waits
 from jswarm.distributed import devices
 from jswarm.engine import adapter_forms, packing, programs, schedule
 from jswarm.engine.counters import Statistics
+from jswarm.engine.limits import Limits, is_out_of_memory
 from jswarm.engine.packing import Prompt
 from jswarm.engine.schedule import Queue
 from jswarm.engine.spread import Programs
@@ -97,8 +99,9 @@ class Batcher:
   ):
     self._programs = Programs(config, replicas, sampling)
     self._config, self._replicas = config, replicas
-    self._rows, self._pack = rows, pack_tokens
-    self._opened, self._packed = 0, 0  # lanes and largest pack of the latest stream
+    self._limits = Limits(rows, pack_tokens)
+    # Length of prompts, lanes and largest pack of the latest stream.
+    self._length, self._opened, self._packed = 0, 0, 0
     self._stops = replicas.share(np.asarray(stops, np.int32))
     self._statistics, self._leaps = statistics, leaps
     self._shapes: set[tuple] = set()  # that were compiled
@@ -129,18 +132,18 @@ class Batcher:
 
   def _halve(self, error: Exception) -> None:
     """Plans with half of what was open, or gives up where nothing is left to halve."""
-    rows = max(1, self._opened // 2)
-    pack = max(SPAN_BLOCK, self._packed // 2) if self._packed else self._pack
-    if "RESOURCE_EXHAUSTED" not in str(error) or (
-      self._opened <= 1 and pack >= min(self._pack, self._packed)
+    length = self._length
+    if not is_out_of_memory(error) or not self._limits.halve(
+      length, self._opened, self._packed
     ):
       raise error
-    self._rows, self._pack = min(self._rows, rows), min(self._pack, pack)
     self._statistics.halved += 1
     logging.warning(
-      "Out of device memory: from now on %d rows and packs of %d tokens.",
-      self._rows,
-      self._pack,
+      "Out of device memory: from now on %d rows and packs of %d tokens for prompts of"
+      " some %d tokens.",
+      self._limits.rows(length),
+      self._limits.pack(length),
+      length,
     )
 
   def _serve(
@@ -152,8 +155,10 @@ class Batcher:
     said: dict[int, list[int]],
   ) -> None:
     """Serves prompts, and what the feed brings, in lanes of one make."""
+    self._length = schedule.length_class(prompts)
     # The lanes stay as many as they are opened, so all of them need a prompt.
-    prompts = prompts + feed.take(self._rows * self._replicas.count - len(prompts))
+    rows = self._limits.rows(self._length)
+    prompts = prompts + feed.take(rows * self._replicas.count - len(prompts))
     stream = self._open(weights, prompts, limit)
     while stream.waits or stream.holds:
       self._refill(stream, feed)
@@ -175,7 +180,9 @@ class Batcher:
       limit = 2 * limit + speculate.DRAFT + 1
     ring = _LEAST_RING if limit <= _LEAST_RING else -(-limit // 16) * 16
     slots = packing.size_of(max(len(p.tokens) for p in prompts), _LEAST_SLOTS)
-    count = schedule.lanes_for(queues, self._rows, self._sizes(weights))
+    self._length = schedule.length_class(prompts)
+    rows = self._limits.rows(self._length)
+    count = schedule.lanes_for(queues, rows, self._sizes(weights))
     self._opened, self._packed = count, 0
     for queue in queues:
       queue.open(count, schedule.lane_block(count))
@@ -219,6 +226,7 @@ class Batcher:
     held = slots - ring
     wanted = packing.size_of(max(len(p.tokens) for p in portion), _LEAST_SLOTS)
     if wanted > held:
+      self._length = max(self._length, schedule.length_class(portion))
       self._statistics.programs.add(("grow", count, held, wanted, ring))
       grow = self._programs.get("grow", stream.weights, stream.lanes, wanted)
       stream.lanes = grow(stream.lanes)
@@ -230,8 +238,9 @@ class Batcher:
     began = time.perf_counter()
     seated = [queue.seat() for queue in stream.queues]
     prefix = packing.shared_prefix([p for seats in seated for _, p in seats])
+    most = self._limits.pack(self._length)
     packs = [
-      packing.packs(seats, self._pack, prefix, stream.weights.apart) for seats in seated
+      packing.packs(seats, most, prefix, stream.weights.apart) for seats in seated
     ]
     for turn in range(max(map(len, packs))):
       self._compute([p[turn] if turn < len(p) else None for p in packs], prefix, stream)

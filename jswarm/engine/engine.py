@@ -13,7 +13,8 @@ from jswarm.core.types import Experts, Reply, Request
 from jswarm.engine import logits, readings
 from jswarm.engine.counters import Statistics
 from jswarm.engine.group import Served
-from jswarm.engine.rectangles import Source
+from jswarm.engine.limits import Limits
+from jswarm.engine.rectangles import MOST_ROWS, Source
 from jswarm.engine.settings import Settings
 from jswarm.formats import tokenizer
 from jswarm.pool import load
@@ -41,7 +42,8 @@ def make_experts(pool: load.Pool, settings: Settings) -> Experts:
     served = [Served(group, settings, own) for group in pool.groups]
   by_expert = {expert: s for s in served for expert in s.group.members}
   mixable = [s for s in served if len(s.group.members) > 1]
-  sources = [Source(s.group, s.particles, settings) for s in served]
+  limits = lambda: Limits(MOST_ROWS, settings.pack_tokens)
+  sources = [Source(s.group, s.particles, settings, limits()) for s in served]
 
   def install(weights):
     for s, particles in zip(mixable, weights, strict=True):

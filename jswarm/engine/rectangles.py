@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 import functools
 from typing import Any, NamedTuple
 
+from absl import logging
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jswarm.engine import adapter_forms
+from jswarm.engine.limits import Limits, is_out_of_memory
 from jswarm.engine.packing import size_of
 from jswarm.engine.settings import Settings
 from jswarm.formats import tokenizer
@@ -22,7 +24,7 @@ from jswarm.model.decoder import Decoder, is_unstacked, make_decoder
 from jswarm.pool.load import Group
 
 _LEAST = 32  # tokens of a rectangle's rows: with `size_of`, few shapes
-_MOST_ROWS = 64
+MOST_ROWS = 64
 
 
 class Source(NamedTuple):
@@ -31,6 +33,7 @@ class Source(NamedTuple):
   group: Group
   particles: Any  # resident.Resident: mixed, alone, dense, costly
   settings: Settings
+  limits: Limits  # rows and tokens of a rectangle, by its width
 
   def row(self, expert: int) -> int:
     """The place of an expert of the pool in its group."""
@@ -184,24 +187,46 @@ def run(
   that belong together side by side.
   """
   found: dict[int, np.ndarray] = {}
-  made = []
-  for weights, mine in streams(source, [row.owner for row in rows]):
-    for part in _cut(rows, mine, source.settings.pack_tokens):
-      chosen = [rows[i] for i in part]
-      size = size_of(len(part), 1)
-      made.append((part, compute(batch(source, weights, chosen, size), chosen)))
-  # Fetched at last: the device computes while the host pads what follows.
-  for part, out in made:
-    for i, row in zip(part, np.asarray(out)):
-      found[i] = row
+  while left := [i for i in range(len(rows)) if i not in found]:
+    for weights, mine in streams(source, [rows[i].owner for i in left]):
+      _fill(source, weights, rows, [left[i] for i in mine], compute, found)
   return [found[i] for i in range(len(rows))]
 
 
-def _cut(rows, mine, most):
-  """Indices of each rectangle: of about `most` tokens, padding included."""
+def _fill(source, weights, rows, mine, compute, found):
+  """Puts the results of rows `mine` into `found`; where memory runs out, fewer of them,
+  and the next ones will be computed in smaller rectangles."""
+  made, part = [], []
+  try:
+    for part in _cut(rows, mine, source.limits):
+      chosen = [rows[i] for i in part]
+      size = size_of(len(part), 1)
+      made.append((part, compute(batch(source, weights, chosen, size), chosen)))
+    # Fetched at last: the device computes while the host pads what follows.
+    for part, out in made:
+      found.update(zip(part, np.asarray(out)))
+  except jax.errors.JaxRuntimeError as error:
+    width = _width(rows, part)
+    count = size_of(len(part), 1)
+    if not is_out_of_memory(error) or not source.limits.halve(width, count, 0):
+      raise
+    logging.warning(
+      "Out of device memory: from now on %d rows of %d tokens at a time.",
+      source.limits.rows(width),
+      width,
+    )
+
+
+def _width(rows, part):
+  return size_of(max(len(rows[i].tokens) for i in part), _LEAST)
+
+
+def _cut(rows, mine, limits):
+  """Indices of each rectangle: of about as many tokens, padding included, as its width
+  allows."""
   left = list(mine)
   while left:
-    width = size_of(len(rows[left[0]].tokens), _LEAST)
-    count = min(max(1, most // width), _MOST_ROWS)
+    width = _width(rows, left[:1])
+    count = min(max(1, limits.pack(width) // width), limits.rows(width))
     yield left[:count]
     left = left[count:]

@@ -33,6 +33,11 @@ def lane_block(lanes: int) -> int:
   return next(n for n in range(most, 0, -1) if lanes % n == 0)
 
 
+def length_class(prompts: Sequence[Prompt]) -> int:
+  """The length, from a short list, that holds the longest of the prompts."""
+  return doubled(max(len(p.tokens) for p in prompts), _LONG)
+
+
 def by_length(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
   """Prompts that share lanes, longest first: a lane has slots for the longest."""
   classes: dict[int, list[Prompt]] = {}
