@@ -43,6 +43,7 @@ ON_DEVICE_TOO = (
   "distributed/devices.py",
   "swarm/pso.py",
   "swarm/motion.py",
+  "swarm/guard.py",
   "swarm/contribution.py",
 )
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -197,6 +197,13 @@ def _row(session, infos):
       row["made"],
       row["calls"],
     )
+    if broken := row.get("weight/repaired"):
+      logging.warning(
+        "iteration %d: %d expert(s) had weights that were not finite or had exploded"
+        " and went back to their best ones.",
+        row["iteration"],
+        broken,
+      )
   return row
 
 

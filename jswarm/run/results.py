@@ -41,6 +41,7 @@ def of(session: Session, reason: str, tested: Mapping[str, Evaluation]) -> dict:
     "system": artifact.describe(state.best, plan.experts.names),
     "spend": dict(plan.meter.spent),
     "failures": session.evaluator.failed,
+    "rolled_back": sum(row.get("weight/repaired", 0) for row in session.history),
     "history": session.history,
   }
 

@@ -1,6 +1,6 @@
 """Who moves: particle swarms over adjacencies and over weights.
 
-  motion -> pso;  state;  contribution (JFK-score), racing -> steps
+  motion -> pso -> guard;  state;  contribution (JFK-score), racing -> steps
 
 Public: pso.start, pso.ask, pso.tell, motion.Settings, contribution.jfk_score,
 state.State, state.Settings, steps.start, steps.iterate.

@@ -24,7 +24,7 @@ import numpy as np
 
 from jswarm.core.types import Experts, PyTree
 from jswarm.graphs import decode
-from jswarm.swarm import contribution, motion, pso, racing
+from jswarm.swarm import contribution, guard, motion, pso, racing
 from jswarm.swarm.state import Settings, State, keep, moves_weights
 from jswarm.systems import system as system_lib
 from jswarm.systems.evaluate import Evaluation, Evaluator
@@ -283,7 +283,7 @@ def _move_weights(key, state, settings):
   swarms, repaired = [], 0
   for g, swarm in enumerate(state.weight):
     moved = _ask(_fold(key, g), swarm, settings.weight, _due(state, swarm, settings))
-    swarm, count = pso.repair(moved)
+    swarm, count = guard.roll_back(moved, state.initial.weights[g])
     swarms.append(swarm)
     repaired += int(count)
   return state.replace(weight=tuple(swarms)), repaired

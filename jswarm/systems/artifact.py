@@ -13,6 +13,8 @@ import pathlib
 import shutil
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import save_file
 
@@ -68,6 +70,11 @@ class LoadedSystem:
     return waves.run(items, terms, waves.direct(self.experts))
 
 
+@jax.jit
+def _finite(trees):
+  return jax.tree.map(lambda x: jnp.isfinite(x).all(), trees)
+
+
 def job_of(system: System, weights: Weights | None = None) -> system_lib.Job:
   """The system as something to execute; its weights under their versions, or none."""
   return system_lib.make_job(system.graph.dag, np.asarray(system.assignment), weights)
@@ -118,8 +125,16 @@ def save(
     wording, limit, chat: how its nodes are asked.
     serving: fields of the config that decide what they say: dtype, sampling, seed ...
     context: JSON-able facts for the model card: task, scores, config.
+
+  Raises:
+    ValueError: a weight is not finite; nothing was written.
   """
   folder = pathlib.Path(folder)
+  if not all(bool(finite) for finite in jax.tree.leaves(_finite(system.weights))):
+    raise ValueError(
+      f"{folder}: the weights of the system are not finite, so it is not saved; an"
+      " earlier checkpoint of the search has sound ones."
+    )
   partial = folder.with_name(folder.name + ".part")
   if processes.is_writer():
     shutil.rmtree(partial, ignore_errors=True)
