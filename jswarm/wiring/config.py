@@ -37,6 +37,7 @@ class TaskSettings:
   Attributes:
     name: of the task; path, dev_path, test_path: of its data.
     records, utility: "pkg.module:function".
+    utility_seconds: time limit of a call, see `systems.killable`; 0: none.
     judge: expert of the pool or path of another model.
     wishes: how the task is asked and cut.
   """
@@ -47,6 +48,7 @@ class TaskSettings:
   test_path: str
   records: str
   utility: str
+  utility_seconds: float
   judge: str
   wishes: Wishes
 
@@ -213,6 +215,7 @@ def _task(config):
     test_path=c.test_path,
     records=c.records,
     utility=c.utility,
+    utility_seconds=c.utility_seconds,
     judge=c.judge,
     wishes=Wishes(
       kind=c.kind,

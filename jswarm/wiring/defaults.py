@@ -33,6 +33,7 @@ def get_config() -> ConfigDict:
       limit=placeholder(int),  # most new tokens of a reply; None: the task's
       chat=placeholder(bool),  # use the chat template; None: the task's
       utility="",  # pkg.module:function, (examples, replies) -> scores
+      utility_seconds=0.0,  # a call may take, in a process of its own; 0: no limit
       judge="",  # expert of the pool, or path of another model, that rates replies
       allow_overlap=False,  # the same question in dev and test
     )

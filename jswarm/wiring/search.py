@@ -17,6 +17,7 @@ from jswarm.pool import load, specs
 from jswarm.run import session
 from jswarm.run import workdir as workdir_lib
 from jswarm.systems.budget import Meter
+from jswarm.systems.killable import Killable
 from jswarm.tasks import base, custom, wishes
 from jswarm.tasks import load as tasks_load
 from jswarm.wiring import config as config_lib
@@ -38,7 +39,10 @@ def task(
     test_path=c.test_path or None,
     records=records,
   )
-  judging = wishes.Judging(utility=utility or c.utility or None)
+  utility = utility or c.utility or None
+  if c.utility_seconds and utility:
+    utility = Killable(utility, c.utility_seconds, "task.utility_seconds")
+  judging = wishes.Judging(utility=utility)
   return tasks_load.load_task(c.name or None, source, c.wishes, judging)
 
 
