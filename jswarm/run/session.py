@@ -5,7 +5,7 @@ import dataclasses
 import time
 from typing import Any
 
-from jswarm.core.types import AskFn, Experts
+from jswarm.core.types import Experts
 from jswarm.distributed import watchdog
 from jswarm.run.ledger import Ledger
 from jswarm.run.workdir import Files
@@ -13,12 +13,12 @@ from jswarm.swarm import steps
 from jswarm.swarm.state import Settings, State, System
 from jswarm.systems import prompts
 from jswarm.systems.budget import Meter
-from jswarm.systems.evaluate import Evaluation, Evaluator
+from jswarm.systems.evaluate import Evaluation, Evaluator, RateFn
 from jswarm.systems.memo import Memo
 from jswarm.tasks.base import Task
 
-JudgeFn = Callable[[Memo], AskFn]
-"""Given the memo of the pool, the `ask` of who rates replies."""
+JudgeFn = Callable[[Memo], RateFn]
+"""Given the memo of the pool, who rates replies."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

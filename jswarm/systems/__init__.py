@@ -2,7 +2,8 @@
 
   weights, prompts -> answerer -> system, answerers -> waves
   budget -> memo -> system_memo -> evaluate -> scores
-  artifact: a found system as a folder; killable: a utility with a time limit
+  artifact: a found system as a folder
+  killable: a utility with a time limit; http_judge: one behind a URL
 
 Public: system.System, system.Job, system.make_job, answerer.Answerer, prompts.Wording,
 waves.run, evaluate.Evaluator, evaluate.Evaluation, artifact.save, artifact.read.

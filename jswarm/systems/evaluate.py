@@ -7,7 +7,7 @@ The utility of a system is the mean of its per-example scores. Whatever cannot b
 scored is missing: it is NaN here, and NaN is never a best and never a worst.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 import itertools
 import traceback
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from absl import logging
 import numpy as np
 
-from jswarm.core.types import AskFn, PyTree, Request
+from jswarm.core.types import PyTree, Reply, Request
 from jswarm.systems import prompts, waves
 from jswarm.systems.answerer import Answerer
 from jswarm.systems.memo import Memo
@@ -48,6 +48,16 @@ class Evaluation(NamedTuple):
 NOTHING = Evaluation(float("nan"), np.zeros(0), [])  # of no example yet
 
 
+class Unheard(NamedTuple):
+  """In place of a judge's reply: it could not be had, and is missing."""
+
+  why: str
+
+
+RateFn = Callable[[Sequence[Request]], Sequence[Reply | Unheard]]
+"""A judge: requests, which name expert 0, -> replies in order."""
+
+
 class UtilityBroken(RuntimeError):
   """The utility failed so often in a row that a search makes no sense."""
 
@@ -67,7 +77,7 @@ class Evaluator:
   task: Task
   memo: Memo
   wording: prompts.Wording
-  judge: AskFn | None = None
+  judge: RateFn | None = None
   cache: SystemMemo | None = None
   failed: int = 0
   in_a_row: int = 0
@@ -174,38 +184,48 @@ class Evaluator:
       for split, said in zip(splits, answers)
       for e, a in zip(split, said)
     ]
-    verdicts = iter([judge.parse(reply.text) for reply in self.judge(requests)])
-    rows = [
-      np.array(list(itertools.islice(verdicts, len(said))), float) for said in answers
-    ]
-    missing = sum(int(np.isnan(row).sum()) for row in rows)
-    if missing:
-      logging.info(
-        "%d of %d verdicts name no rating and are missing.", missing, len(requests)
-      )
+    replies = iter(self.judge(requests))
     return [
-      (row, "" if np.isfinite(row).any() else "no verdict could be read")
-      for row in rows
+      self._verdicts(list(itertools.islice(replies, len(said)))) for said in answers
     ]
+
+  def _verdicts(self, replies):
+    """(ratings, error) of one system."""
+    heard = [reply for reply in replies if not isinstance(reply, Unheard)]
+    if replies and not heard:  # not one that could not be read: none came
+      return self._failed(len(replies), f"the judge said nothing: {replies[0].why}")
+    self.in_a_row = 0
+    rate = lambda reply: (
+      np.nan if isinstance(reply, Unheard) else self.task.judge.parse(reply.text)
+    )
+    ratings = np.array([rate(reply) for reply in replies], float)
+    unread = int(np.isnan(ratings).sum()) - (len(replies) - len(heard))
+    if unread:
+      logging.info("%d of %d verdicts name no rating.", unread, len(replies))
+    return ratings, "" if np.isfinite(ratings).any() else "no verdict could be read"
 
   def _score(self, score, examples, *replies):
     """(scores, error) of one job; a failure is marked, counted and survived."""
     try:
       scores = np.asarray(score(examples, *replies), float)
     except UtilityError as error:
-      self.failed += 1
-      self.in_a_row += 1
-      if self.in_a_row == 1:
-        self.first_error = "".join(traceback.format_exception(error))
-      logging.warning("Evaluation failed (%d in a row): %s", self.in_a_row, error)
-      if self.in_a_row >= MOST_FAILURES:
-        raise UtilityBroken(
-          f"the utility failed {self.in_a_row} times in a row; the first failure:\n"
-          f"{self.first_error}"
-        ) from error
-      return np.full(len(examples), np.nan), str(error)
+      return self._failed(len(examples), str(error), error)
     self.in_a_row = 0
     return scores, ""
+
+  def _failed(self, size, why, error=None):
+    """(missing scores, why); raises where too many have failed in a row."""
+    self.failed += 1
+    self.in_a_row += 1
+    if self.in_a_row == 1:
+      self.first_error = "".join(traceback.format_exception(error)) if error else why
+    logging.warning("Evaluation failed (%d in a row): %s", self.in_a_row, why)
+    if self.in_a_row >= MOST_FAILURES:
+      raise UtilityBroken(
+        f"the utility failed {self.in_a_row} times in a row; the first failure:\n"
+        f"{self.first_error}"
+      ) from error
+    return np.full(size, np.nan), why
 
 
 def mean(scores: np.ndarray) -> float:

@@ -38,7 +38,8 @@ class TaskSettings:
     name: of the task; path, dev_path, test_path: of its data.
     records, utility: "pkg.module:function".
     utility_seconds: time limit of a call, see `systems.killable`; 0: none.
-    judge: expert of the pool or path of another model.
+    judge: expert of the pool, path of another model, or URL of a server, of which
+      judge_model and judge_seconds are asked, see `systems.http_judge`.
     wishes: how the task is asked and cut.
   """
 
@@ -50,6 +51,8 @@ class TaskSettings:
   utility: str
   utility_seconds: float
   judge: str
+  judge_model: str
+  judge_seconds: float
   wishes: Wishes
 
 
@@ -217,6 +220,8 @@ def _task(config):
     utility=c.utility,
     utility_seconds=c.utility_seconds,
     judge=c.judge,
+    judge_model=c.judge_model,
+    judge_seconds=c.judge_seconds,
     wishes=Wishes(
       kind=c.kind,
       parser=c.parser,

@@ -34,7 +34,9 @@ def get_config() -> ConfigDict:
       chat=placeholder(bool),  # use the chat template; None: the task's
       utility="",  # pkg.module:function, (examples, replies) -> scores
       utility_seconds=0.0,  # a call may take, in a process of its own; 0: no limit
-      judge="",  # expert of the pool, or path of another model, that rates replies
+      judge="",  # who rates replies: expert of the pool, path of a model, or https://
+      judge_model="",  # where it is a server: the model's name there
+      judge_seconds=120.0,  # most that one verdict of a server may take, with retries
       allow_overlap=False,  # the same question in dev and test
     )
   )

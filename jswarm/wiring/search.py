@@ -4,19 +4,22 @@ Cheap checks come first: settings, then data, then adapters, then bases.
 """
 
 from collections.abc import Callable
+import os
 import pathlib
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from jswarm.core.types import Experts
+from jswarm.core.types import Experts, Reply
 from jswarm.distributed import processes
 from jswarm.distributed.devices import Replicas, local_devices
 from jswarm.engine import engine
 from jswarm.pool import load, specs
 from jswarm.run import session
 from jswarm.run import workdir as workdir_lib
+from jswarm.systems import http_judge
 from jswarm.systems.budget import Meter
+from jswarm.systems.evaluate import Unheard
 from jswarm.systems.killable import Killable
 from jswarm.tasks import base, custom, wishes
 from jswarm.tasks import load as tasks_load
@@ -85,7 +88,7 @@ def plan(
   flat["data.prompts"] = loaded_task.spec["prompts_sha256"]
   if workdir:
     workdir_lib.check(pathlib.Path(workdir), flat, but=("pool.versions",))
-  rates = judge(resolved, loaded_task, experts)
+  rates = judge(resolved, loaded_task, experts, workdir=workdir)
   if experts is None:
     experts = engine.make_experts(pool(resolved), resolved.engine)
   return session.Plan(
@@ -112,14 +115,16 @@ def judge(
   loaded_task: base.Task,
   experts: Experts | None = None,
   alone: bool = False,
+  workdir: str | None = None,
 ) -> session.JudgeFn | None:
-  """Who rates replies: an expert of the pool on the weights it came with, or another
-  model; None for a task that needs no judge.
+  """Who rates replies: an expert of the pool on the weights it came with, another
+  model, or a server; None for a task that needs no judge.
 
   Args:
     experts: a loaded pool; None: the one that the config names.
     alone: load the judge by itself even if it is an expert of the pool, for a pool
       whose weights have moved.
+    workdir: where verdicts of a server are kept.
 
   Raises:
     ValueError: the task needs a judge and the config names none, or none that is there.
@@ -127,11 +132,13 @@ def judge(
   name = config.task.judge
   if not loaded_task.judge:
     return None
+  if name.startswith(("http://", "https://")):
+    return _server(config.task, workdir)
   named = {}
   if (alone or not experts) and config.pool.experts:
     named = {spec.name: spec for spec in _specs(config)}
   members = list(experts.names) if experts else list(named)
-  allowed = f"an expert ({', '.join(members)}) or a model's path"
+  allowed = f"an expert ({', '.join(members)}), a model's path or a server's https://"
   if not name:
     raise ValueError(
       f"task {loaded_task.name!r} is rated by a judge: set task.judge to {allowed}."
@@ -149,6 +156,22 @@ def judge(
     raise ValueError(f"task.judge={name!r}: allowed is {allowed}. {error}") from error
   rater = engine.make_experts(loaded, config.engine)
   return lambda memo: processes.spread_ask(rater.ask)
+
+
+def _server(c: config_lib.TaskSettings, workdir: str | None) -> session.JudgeFn:
+  """A judge behind a URL; of several processes one asks it, and all hear."""
+  endpoint = http_judge.Endpoint(
+    c.judge, c.judge_model, c.judge_seconds, os.environ.get(http_judge.KEY, "")
+  )
+  store = pathlib.Path(workdir) / "verdicts.jsonl" if workdir else None
+  rater = http_judge.HttpJudge(endpoint, store)
+  if processes.count() == 1:
+    return lambda memo: rater.ask
+  told = lambda requests: [list(verdict) for verdict in rater.ask(requests)]
+  once = processes.on_writer("the judge", told, ValueError)
+  # An `Unheard` is of one part, a `Reply` of three.
+  made = lambda parts: Unheard(*parts) if len(parts) == 1 else Reply(*parts)
+  return lambda memo: lambda requests: [made(parts) for parts in once(requests)]
 
 
 def names(config: Resolved) -> list[str]:

@@ -113,6 +113,8 @@ def test_every_part_of_a_resolved_configuration_is_used(monkeypatch, tmp_path):
   memo = SimpleNamespace(as_loaded=judged.append)
   made.judge(memo)
   assert judged == [1]
+  server = {"task.judge": "http://localhost/v1", "task.judge_model": "m"}
+  search.judge(config_lib.resolve(config_lib.override(config, server)), made.task)
   for kind in (config_lib.Resolved, config_lib.TaskSettings, config_lib.PoolSettings):
     fields = {field.name for field in dataclasses.fields(kind)}
     assert not fields - {k for owner, k in read if owner is kind}, kind
