@@ -15,10 +15,10 @@ import numpy as np
 
 from jswarm.core.digests import digest
 from jswarm.distributed import processes
-from jswarm.run import final_test, results
+from jswarm.run import changes, final_test, results
 from jswarm.run.ledger import Ledger
 from jswarm.run.session import Plan, Result, Session
-from jswarm.run.workdir import Files, enter
+from jswarm.run.workdir import LEDGER, Files, enter
 from jswarm.swarm import steps
 from jswarm.swarm.state import template
 from jswarm.systems import system as system_lib
@@ -47,14 +47,14 @@ def run(plan: Plan, workdir: str | None) -> Result:
 def _run(plan, folder):
   began = plan.clock()
   # 1. Everything that can be refused is refused before the workdir is claimed.
-  ledger = Ledger(folder / "checkpoints" / "ledger") if folder else None
+  ledger = Ledger(folder / "checkpoints" / LEDGER) if folder else None
   memo = Memo(plan.experts, plan.meter, plan.clock, plan.progress, ledger)
   config = {**plan.config, "pool.versions": list(memo.first.versions)}
   processes.same("configuration", config)
   judge = plan.judge and plan.judge(memo)
   evaluator = Evaluator(plan.task, memo, plan.wording, judge, SystemMemo(memo))
   evaluator.check_room()
-  held = enter(folder, config) if folder else None
+  held = enter(folder, config, plan.accepted) if folder else None
   files = Files(folder, plan) if folder else None
   # 2. Search, from where an earlier run was stopped.
   problem = steps.Problem(plan.experts, evaluator, plan.task.dev)
@@ -218,4 +218,6 @@ def _restore(session):
   step, session.state, host = found
   logging.info("Resuming %s after iteration %d.", session.files.folder, step)
   session.take_up(host)
+  if not changes.are_replies_valid(session.files.folder, step):
+    session.memo.restore({})
   session.history, session.singles = host["history"], host["singles"]

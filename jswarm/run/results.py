@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from jswarm.run import changes
 from jswarm.run.session import Session
 from jswarm.systems import artifact, scores
 from jswarm.systems.evaluate import Evaluation
@@ -20,6 +21,7 @@ def of(session: Session, reason: str, tested: Mapping[str, Evaluation]) -> dict:
     tested: the evaluation on test of each contender, by name.
   """
   plan, state = session.plan, session.reached
+  accepted = changes.read(session.files.folder) if session.files else []
   best_single = session.best_single()
   return {
     "schema_version": SCHEMA,
@@ -43,6 +45,7 @@ def of(session: Session, reason: str, tested: Mapping[str, Evaluation]) -> dict:
     "failures": session.evaluator.failed,
     "rolled_back": sum(row.get("weight/repaired", 0) for row in session.history),
     "history": session.history,
+    **({"accepted_changes": accepted} if accepted else {}),
   }
 
 

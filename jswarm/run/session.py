@@ -28,6 +28,7 @@ class Plan:
   Attributes:
     config: the resolved configuration, flat: {"search.graphs": 10, ...}.
     judge: who rates replies, for judged tasks.
+    accepted: fields in which a workdir may differ, see `changes`.
     every, keep, on_full: of checkpoints, see `checkpoint`.
     clock: seconds; results.json keeps what it says under `timing` alone.
     progress: called as progress(calls made, calls asked for) after each batch.
@@ -42,6 +43,7 @@ class Plan:
   meter: Meter
   config: Mapping[str, Any]
   judge: JudgeFn | None = None
+  accepted: tuple[str, ...] = ()
   every: int = 1
   keep: int = 2
   on_full: str = "stop"

@@ -9,25 +9,19 @@ import fcntl
 import json
 import os
 import pathlib
+import shutil
 import time
 from typing import Any
 
+from absl import logging
+
 from jswarm.core.files import clean, write_json
 from jswarm.distributed import processes
+from jswarm.run import changes
 from jswarm.run.checkpoint import Checkpoints
 from jswarm.run.log import Log, write_evaluations
 from jswarm.systems import artifact
 
-# Fields that do not define the search: a resumed run may change them.
-FREE = (
-  "search.iterations",
-  "budget.",
-  "log.",
-  "checkpoint.",
-  "engine.compile_cache",
-  "engine.memo",
-  "processes.",
-)
 # Fields that decide what a system says: a saved one is served as it was found.
 SERVING = (
   "seed",
@@ -38,12 +32,17 @@ SERVING = (
   "engine.int8",
   "engine.max_prompt_tokens",
 )
+LEDGER = "ledger"  # the calls since the last checkpoint, beside the checkpoints
 TESTS = "test.json"  # contenders that were tested, beside the checkpoints
 SEEN = 10.0  # seconds until what rank 0 wrote must be there for all
 
 
-def enter(folder: pathlib.Path, config: Mapping[str, Any]):
+def enter(
+  folder: pathlib.Path, config: Mapping[str, Any], accepted: Sequence[str] = ()
+):
   """Makes the workdir this run's; rank 0's lock on it.
+
+  `accepted`: changes of the configuration that are known of, see `changes`.
 
   Raises:
     ValueError: see `lock` and `claim`; or this process does not see the workdir.
@@ -51,7 +50,7 @@ def enter(folder: pathlib.Path, config: Mapping[str, Any]):
   held = None
   if processes.is_writer():
     held = lock(folder)
-    claim(folder, config)
+    claim(folder, config, accepted)
   processes.barrier("the workdir")
   deadline = time.monotonic() + SEEN
   while not _sees(folder / "config.json", config):
@@ -71,35 +70,47 @@ def _sees(path, config):
   )
 
 
-def claim(folder: pathlib.Path, config: Mapping[str, Any]) -> None:
+def claim(
+  folder: pathlib.Path, config: Mapping[str, Any], accepted: Sequence[str] = ()
+) -> None:
   """Makes the workdir this configuration's, or raises with the difference."""
-  check(folder, config)
+  changed = check(folder, config, accepted=accepted)
   folder.mkdir(parents=True, exist_ok=True)
+  if changed:
+    changes.record(folder, changed)
+    # Calls after the checkpoint would be taken for those of the new configuration.
+    if any(c.field.startswith(changes.REPLIES) for c in changed):
+      shutil.rmtree(folder / "checkpoints" / LEDGER, ignore_errors=True)
+    names = ", ".join(c.field for c in changed)
+    logging.warning("%s goes on with changes that were accepted: %s.", folder, names)
   write_json(folder / "config.json", config)
 
 
 def check(
-  folder: pathlib.Path, config: Mapping[str, Any], but: Sequence[str] = ()
-) -> None:
-  """Raises ValueError, with the difference, for a workdir of another configuration.
+  folder: pathlib.Path,
+  config: Mapping[str, Any],
+  but: Sequence[str] = (),
+  accepted: Sequence[str] = (),
+) -> list[changes.Change]:
+  """What differs and is accepted; raises ValueError, with the difference, for a workdir
+  of another configuration.
 
   `but`: fields that are not known yet; so a wrong workdir costs no loading of models.
   """
   path = folder / "config.json"
-  if path.exists():
-    saved = json.loads(path.read_text())
-    now = json.loads(json.dumps(clean(dict(config))))
-    changed = [
-      k
-      for k in sorted(saved.keys() | now.keys())
-      if saved.get(k) != now.get(k) and not k.startswith((*FREE, *but))
-    ]
-    if changed:
-      lines = [f"  {k}: {saved.get(k)!r} there, {now.get(k)!r} now" for k in changed]
-      raise ValueError(
-        f"{folder} holds a run of another configuration; use a new"
-        " --workdir, or the same configuration to continue it:\n" + "\n".join(lines)
-      )
+  if not path.exists():
+    return []
+  saved = json.loads(path.read_text())
+  if lacking := changes.unrecorded(saved, config):
+    logging.warning(
+      "%s was made by a version that did not record %s: it cannot be known whether it"
+      " is still the same.",
+      folder,
+      ", ".join(lacking),
+    )
+  changed = changes.differences(saved, config, but)
+  changes.refuse(folder, changed, accepted)
+  return changed
 
 
 def lock(folder: pathlib.Path):

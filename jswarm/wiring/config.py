@@ -75,6 +75,7 @@ class Resolved:
     swarm: sizes and rules of the search; wording: of the nodes' prompts.
     engine: how the pool is served; processes: how long they wait for each other.
     budget: {"calls", "tokens", "seconds"}, 0: no limit.
+    accepted: fields in which a workdir may differ, see `run.changes`.
     every, keep, on_full: of checkpoints, see `run.checkpoint`.
     tensorboard, baselines: what is logged and tested besides.
     flat: {"section.field": value} of the whole, JSON-able, as in config.json.
@@ -88,6 +89,7 @@ class Resolved:
   engine: settings_lib.Settings
   processes: watchdog.Settings
   budget: Mapping[str, Any]
+  accepted: tuple[str, ...]
   every: int
   keep: int
   on_full: str
@@ -123,6 +125,7 @@ def resolve(config: ConfigDict) -> Resolved:
     ),
     processes=processes(config),
     budget=dict(config.budget),
+    accepted=tuple(filter(None, map(str.strip, config.accept_changes.split(",")))),
     every=config.checkpoint.every,
     keep=config.checkpoint.keep,
     on_full=config.checkpoint.on_full,

@@ -18,6 +18,7 @@ def get_config() -> ConfigDict:
   """The complete default configuration; overlays in configs/ change a few fields."""
   config = ConfigDict()
   config.seed = 0
+  config.accept_changes = ""  # fields, by comma, in which a workdir may differ
 
   config.task = ConfigDict(
     dict(

@@ -8,6 +8,7 @@ import os
 import pathlib
 from typing import Any
 
+from absl import logging
 from ml_collections import ConfigDict
 
 from jswarm.core.types import Experts, Reply
@@ -15,7 +16,7 @@ from jswarm.distributed import processes
 from jswarm.distributed.devices import Replicas, local_devices
 from jswarm.engine import engine
 from jswarm.pool import load, specs
-from jswarm.run import session
+from jswarm.run import code, session
 from jswarm.run import workdir as workdir_lib
 from jswarm.systems import http_judge
 from jswarm.systems.budget import Meter
@@ -86,8 +87,10 @@ def plan(
     {f"data.{split}": digest for split, digest in loaded_task.spec["sha256"].items()}
   )
   flat["data.prompts"] = loaded_task.spec["prompts_sha256"]
+  flat.update(_code(utility or resolved.task.utility))
   if workdir:
-    workdir_lib.check(pathlib.Path(workdir), flat, but=("pool.versions",))
+    unknown_yet = ("pool.versions",)
+    workdir_lib.check(pathlib.Path(workdir), flat, unknown_yet, resolved.accepted)
   rates = judge(resolved, loaded_task, experts, workdir=workdir)
   if experts is None:
     experts = engine.make_experts(pool(resolved), resolved.engine)
@@ -100,6 +103,7 @@ def plan(
     meter=Meter(**resolved.budget),
     config=flat,
     judge=rates,
+    accepted=resolved.accepted,
     every=resolved.every,
     keep=resolved.keep,
     on_full=resolved.on_full,
@@ -108,6 +112,23 @@ def plan(
     progress=progress,
     processes=resolved.processes,
   )
+
+
+def _code(utility: Callable | str | None) -> dict[str, Any]:
+  """Fields for the code that scores: the utility's text, or a digest of the readers."""
+  if not utility:
+    return {"code.readers": code.readers()}
+  if isinstance(utility, str):
+    utility = custom.imported(utility)
+  told = code.describe(utility)
+  if told.unknown:
+    logging.warning(
+      "the utility %s reads what cannot be compared between runs, so a workdir is"
+      " continued whether or not it has changed: %s.",
+      custom.name_of(utility),
+      "; ".join(told.unknown),
+    )
+  return {"code.utility": list(told.lines)}
 
 
 def judge(
