@@ -57,6 +57,19 @@ def make_dag(edges: jax.Array, end: jax.Array, rank: jax.Array) -> Dag:
   )
 
 
+def rank_of(dag: Dag) -> jax.Array:
+  """int32 [N], 0 for the end node: every edge leads from a larger to a smaller rank.
+
+  Of the edges of nodes that are not executed, which stand behind all others, that holds
+  only as far as they lead to active nodes.
+  """
+  size = len(dag.order)
+  node = jnp.arange(size, dtype=jnp.int32)
+  place = jnp.zeros(size, jnp.int32).at[dag.order].set(node)
+  last = jnp.sum(dag.active, dtype=jnp.int32) - 1
+  return jnp.where(dag.active, last - place, place)
+
+
 def _reaches(edges, end, turn):
   """bool [N]: the nodes with a path to `end`, `end` among them."""
 

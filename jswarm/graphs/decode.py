@@ -10,11 +10,13 @@ so every result is acyclic. Pure functions; the unbatched one comes first.
 from collections.abc import Callable
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jswarm.core import lookup
 from jswarm.graphs import topologies
 from jswarm.graphs.dag import Dag, from_edges, make_dag
 
@@ -32,7 +34,9 @@ __all__ = (
   "topology",
 )
 
-EDGE_MODES = ("single", "multi")
+EDGE_MODES = ("single", "multi", "independent")
+PREFERENCES = ("raw", "standard")
+NOISES = ("fresh", "particle")
 _LEAST_DEGREE = 1e-2  # 1 / out-degree stays in the range of exp
 
 
@@ -44,24 +48,43 @@ class Settings:
     top_p: p; nodes and edges are drawn from the smallest set of candidates whose
       probabilities add up to p. 0: always the most probable one (the public code's
       default; the paper says 0.8).
-    edge_mode: "single": a node speaks to one node; "multi": to each earlier node v
-      with probability softmax(a_uv), and to the most probable if none was drawn.
+    anneal: moves over which p falls to 0 in a straight line; 0: p stays.
+    edge_mode: "single": a node speaks to one node; "independent": to each earlier
+      node v with probability softmax(a_uv), so that some speak to nobody (the paper,
+      read literally); "multi": the same, and to the most probable if none was drawn.
     threshold: tau; smaller entries are no edges. 0: every entry may be an edge.
     as_published: like the public code, draw by the softmax of the selected
       probabilities (nearly uniform) instead of renormalising them.
+    noise: a particle's draws are "fresh" at every move, or the "particle" keeps its
+      own (common random numbers), so that a small move is a small change.
+    preferences: entries and row sums are logits as they are ("raw", the paper), or
+      "standard": each with mean 0 and deviation 1 / `temperature` among its rivals,
+      and the end node by the diagonal, a preference of its own.
   """
 
   top_p: float = 0.8
+  anneal: int = 0
   edge_mode: str = "single"
   threshold: float = 0.0
   as_published: bool = False
+  noise: str = "fresh"
+  preferences: str = "raw"
+  temperature: float = 0.5
 
   def __post_init__(self):
     if not 0 <= self.top_p <= 1:
       raise ValueError(f"graph.top_p={self.top_p}: allowed is 0 (greedy) to 1.")
-    if self.edge_mode not in EDGE_MODES:
+    if self.anneal < 0:
+      raise ValueError(f"graph.anneal={self.anneal}: allowed is 0 (never) or more.")
+    for field, allowed in (
+      ("edge_mode", EDGE_MODES),
+      ("noise", NOISES),
+      ("preferences", PREFERENCES),
+    ):
+      lookup.check(f"graph.{field}", getattr(self, field), allowed)
+    if not 0 < self.temperature < np.inf:
       raise ValueError(
-        f"graph.edge_mode={self.edge_mode!r}: allowed are {', '.join(EDGE_MODES)}."
+        f"graph.temperature={self.temperature}: allowed is a positive number."
       )
     if not 0 <= self.threshold < np.inf:
       raise ValueError(
@@ -72,18 +95,10 @@ class Settings:
   @property
   def random(self) -> bool:
     """Does decoding need a key?"""
-    return self.top_p > 0 or self.edge_mode == "multi"
+    return self.top_p > 0 or self.edge_mode != "single"
 
 
-def decode(
-  adjacency: jax.Array,
-  key: jax.Array | None = None,
-  *,
-  top_p: float = 0.0,
-  edge_mode: str = "single",
-  threshold: float = 0.0,
-  as_published: bool = False,
-) -> Dag:
+def decode(adjacency: jax.Array, key: jax.Array | None = None, **fields: Any) -> Dag:
   """One adjacency as a graph (Algorithm 2 of the paper, G-Decode).
 
   Total for finite input: zero, negative and huge entries and ties all decode. With
@@ -92,15 +107,13 @@ def decode(
   Args:
     adjacency: float [N, N].
     key: needed unless `top_p` is 0 and `edge_mode` is "single".
-    top_p, edge_mode, threshold, as_published: see `Settings`; static.
+    fields: of `Settings`; static. Unless told otherwise, `top_p` is 0 here.
 
   Raises:
     ValueError: not a square matrix, an entry that is not finite (under jit nobody
       looks), an invalid setting, or a missing key.
   """
-  settings = Settings(
-    top_p=top_p, edge_mode=edge_mode, threshold=threshold, as_published=as_published
-  )
+  settings = Settings(**{"top_p": 0.0, **fields})
   if adjacency.ndim != 2 or adjacency.shape[0] != adjacency.shape[1]:
     raise ValueError(
       f"the adjacency has the shape {adjacency.shape}: allowed is"
@@ -113,20 +126,31 @@ def decode(
 
 @functools.partial(jax.jit, static_argnames="settings")
 def decode_swarm(
-  adjacency: jax.Array, keys: jax.Array | None = None, settings: Settings = Settings()
+  adjacency: jax.Array,
+  keys: jax.Array | None = None,
+  settings: Settings = Settings(),
+  top_p: jax.typing.ArrayLike | None = None,
 ) -> Dag:
-  """`decode` for adjacency [G, N, N] and keys [G]; every field has a leading [G]."""
+  """`decode` for adjacency [G, N, N] and keys [G]; every field has a leading [G].
+
+  `top_p`: instead of the settings' one, which may fall from move to move.
+  """
   keys = _check_key(keys, settings)
-  return jax.vmap(lambda a, k: _decode(a, k, settings))(adjacency, keys)
+  return jax.vmap(lambda a, k: _decode(a, k, settings, top_p))(adjacency, keys)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def init_adjacency(key: jax.Array, num_graphs: int, num_nodes: int) -> jax.Array:
-  """float32 [G, N, N] from U(0, 1) with a zero diagonal; graph g depends on g alone."""
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def init_adjacency(
+  key: jax.Array, num_graphs: int, num_nodes: int, diagonal: bool = False
+) -> jax.Array:
+  """float32 [G, N, N] from U(0, 1); graph g depends on g alone.
+
+  The diagonal is zero unless asked for: only standard preferences read it.
+  """
 
   def one(g):
     drawn = jax.random.uniform(jax.random.fold_in(key, g), (num_nodes, num_nodes))
-    return jnp.where(jnp.eye(num_nodes, dtype=bool), 0.0, drawn)
+    return drawn if diagonal else jnp.where(jnp.eye(num_nodes, dtype=bool), 0.0, drawn)
 
   return jax.vmap(one)(jnp.arange(num_graphs))
 
@@ -160,29 +184,47 @@ def _check_key(key, settings):
 
 
 @functools.partial(jax.jit, static_argnames="settings")
-def _decode(adjacency, key, settings):
+def _decode(adjacency, key, settings, top_p=None):
   """`decode` without checks: [N, N] -> Dag."""
   allowed = ~jnp.eye(len(adjacency), dtype=bool)
   # At 0 there is no threshold: the public code decodes negative entries too.
   if settings.threshold > 0:
     allowed &= adjacency >= settings.threshold
+  # 1. How much each node, and each edge, is preferred.
   degree = _out_degree(adjacency, allowed)
+  end = None
+  if settings.preferences == "standard":
+    end = _standard(jnp.diagonal(adjacency), settings)
+    degree = _standard(degree, settings)
+    adjacency = _standard(adjacency, settings, where=allowed)
   node_noise = edge_noise = None
   if settings.random:
     node_noise, edge_noise = jax.random.uniform(
       key, (2, *adjacency.shape), minval=jnp.finfo(jnp.float32).tiny
     )
-  rank = (
-    _sampled_rank(degree, node_noise, settings)
-    if settings.top_p > 0
-    else _greedy_rank(degree)
-  )
-  candidates = allowed & (rank[None, :] < rank[:, None])
-  if settings.edge_mode == "multi":
-    edges = _bernoulli_edges(adjacency, candidates, edge_noise)
+  # 2. The order of the nodes, the end first.
+  top_p = settings.top_p if top_p is None else top_p
+  if settings.top_p > 0:
+    rank = _sampled_rank(degree, end, node_noise, settings, top_p)
   else:
-    edges = _single_edges(adjacency, candidates, edge_noise, settings)
+    rank = _greedy_rank(degree, end)
+  # 3. Each node speaks to nodes before it.
+  candidates = allowed & (rank[None, :] < rank[:, None])
+  if settings.edge_mode == "single":
+    edges = _single_edges(adjacency, candidates, edge_noise, settings, top_p)
+  else:
+    edges = _bernoulli_edges(adjacency, candidates, edge_noise, settings)
   return make_dag(edges, jnp.argmin(rank), rank)
+
+
+def _standard(values, settings, where=None):
+  """The values of the last axis as logits of mean 0, deviation 1 / temperature."""
+  where = jnp.ones(values.shape, bool) if where is None else where
+  mean = jnp.mean(values, axis=-1, keepdims=True, where=where)
+  spread = jnp.std(values, axis=-1, keepdims=True, where=where)
+  known = jnp.isfinite(spread) & (spread > 0)  # all equal, or nothing allowed
+  scaled = (values - mean) / jnp.where(known, spread * settings.temperature, 1.0)
+  return jnp.where(known, scaled, 0.0)
 
 
 def _out_degree(adjacency, allowed):
@@ -192,15 +234,17 @@ def _out_degree(adjacency, allowed):
   return jnp.sum(values * jnp.where(huge, 2.0**-28, 1.0), axis=1)
 
 
-def _greedy_rank(degree):
+def _greedy_rank(degree, end_scores):
   """int32 [N], 0 for the end node: the closed form of greedy selection.
 
-  The end has the largest 1 / out-degree, found by order instead of by division: the
-  smallest out-degree that is not negative. All others follow by falling out-degree.
-  Ties go to the larger index, as in the public code.
+  The end has the largest score, by default 1 / out-degree, found by order instead of by
+  division: the smallest out-degree that is not negative. All others follow by falling
+  out-degree. Ties go to the larger index, as in the public code.
   """
-  able = degree >= 0
-  end = _last_argmax(-jnp.where(able | ~jnp.any(able), degree, jnp.inf))
+  if end_scores is None:
+    able = degree >= 0
+    end_scores = -jnp.where(able | ~jnp.any(able), degree, jnp.inf)
+  end = _last_argmax(end_scores)
   return _position(jnp.where(jnp.arange(len(degree)) == end, jnp.inf, degree))
 
 
@@ -215,28 +259,30 @@ def _position(values):
   return jnp.sum(larger | tied, axis=1, dtype=jnp.int32)
 
 
-def _sampled_rank(degree, noise, settings):
+def _sampled_rank(degree, end_scores, noise, settings, top_p):
   """int32 [N]: the node's turn when nodes are drawn one after the other.
 
-  `noise` [N, N] holds U(0, 1) for each turn and node.
+  `noise` [N, N] holds U(0, 1) for each turn and node; `end_scores` [N], None: 1 /
+  degree.
   """
-  sign = jnp.where(degree >= 0, 1.0, -1.0)
-  inverse = sign / jnp.maximum(jnp.abs(degree), _LEAST_DEGREE)
+  if end_scores is None:
+    sign = jnp.where(degree >= 0, 1.0, -1.0)
+    end_scores = sign / jnp.maximum(jnp.abs(degree), _LEAST_DEGREE)
   node = jnp.arange(len(degree))
 
   def draw(rank, turn):
-    scores = jnp.where(turn == 0, inverse, degree)
-    drawn = _top_p(noise[turn], scores, rank < 0, settings)
+    scores = jnp.where(turn == 0, end_scores, degree)
+    drawn = _top_p(noise[turn], scores, rank < 0, settings, top_p)
     return jnp.where(node == drawn, turn, rank), None
 
   return jax.lax.scan(draw, jnp.full_like(node, -1), node)[0]
 
 
-def _single_edges(adjacency, candidates, noise, settings):
+def _single_edges(adjacency, candidates, noise, settings, top_p):
   """bool [N, N]: one edge a row that has a candidate."""
   nodes = jnp.arange(len(adjacency))
   if settings.top_p > 0:
-    drawn = jax.vmap(lambda u, a, c: _top_p(u, a, c, settings))(
+    drawn = jax.vmap(lambda u, a, c: _top_p(u, a, c, settings, top_p))(
       noise, adjacency, candidates
     )
   else:
@@ -244,16 +290,18 @@ def _single_edges(adjacency, candidates, noise, settings):
   return (drawn[:, None] == nodes[None, :]) & candidates
 
 
-def _bernoulli_edges(adjacency, candidates, noise):
-  """bool [N, N]: each candidate by its own probability, at least one a row."""
+def _bernoulli_edges(adjacency, candidates, noise, settings):
+  """bool [N, N]: each candidate by its own probability; "multi": at least one a row."""
   probability = jax.vmap(_softmax)(adjacency, candidates)
   drawn = (noise < probability) & candidates
+  if settings.edge_mode == "independent":
+    return drawn
   best = jax.vmap(_last_argmax)(jnp.where(candidates, adjacency, -jnp.inf))
   forced = best[:, None] == jnp.arange(len(adjacency))[None, :]
   return jnp.where(jnp.any(drawn, axis=1, keepdims=True), drawn, forced) & candidates
 
 
-def _top_p(noise, scores, mask, settings):
+def _top_p(noise, scores, mask, settings, top_p):
   """int32 []: an index in `mask`, by top-p over softmax(scores).
 
   `noise` [N] from U(0, 1) decides (Gumbel-max): its first number is that of the most
@@ -265,9 +313,9 @@ def _top_p(noise, scores, mask, settings):
   if settings.as_published:
     # The public code adds candidates until their mass exceeds p, then takes the
     # softmax of probabilities, which are no logits.
-    kept, logits = before <= settings.top_p, probability
+    kept, logits = before <= top_p, probability
   else:
-    kept, logits = before < settings.top_p, jnp.log(probability)
+    kept, logits = (before < top_p) | (place == 0), jnp.log(probability)
   gumbel = -jnp.log(-jnp.log(noise))[place]
   return jnp.argmax(jnp.where(kept & mask, logits + gumbel, -jnp.inf))
 

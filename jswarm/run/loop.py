@@ -125,6 +125,11 @@ def _search(session):
         " raise it, or search fewer graphs or examples."
       ) from over
     reason = over.reason
+  if plan.settings.result == "last":
+    plan.meter.armed = False
+    session.state = steps.last_system(
+      key, session.reached, session.problem, plan.settings
+    )
   return reason
 
 

@@ -1,9 +1,11 @@
 """Who moves: particle swarms over adjacencies and over weights.
 
-  motion -> pso -> guard;  state;  contribution (JFK-score), racing -> steps
+  motion -> pso -> guard;  state;  racing -> problem
+  proposals -> role_step;  weight_moves, contribution (JFK-score) -> weight_step
+  role_step, weight_step -> steps
 
 Public: pso.start, pso.ask, pso.tell, motion.Settings, contribution.jfk_score,
 state.State, state.Settings, steps.start, steps.iterate.
 
-Tested elsewhere: motion in swarm/pso. state in swarm/steps.
+Tested elsewhere: motion in swarm/pso. problem, role_step, state in swarm/steps.
 """

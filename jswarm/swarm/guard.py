@@ -35,20 +35,14 @@ def roll_back(swarm: pso.State, start: PyTree) -> tuple[pso.State, jax.Array]:
   norm = jax.vmap(optax.tree.norm)
   best_norm = norm(swarm.best_position)
   sound = jnp.isfinite(best_norm)
-  best = _where(sound, swarm.best_position, start)
+  best = pso.where(sound, swarm.best_position, start)
   scale = jnp.max(jnp.where(sound, best_norm, norm(start)))
   moved = norm(swarm.position)
   # An all-zero swarm has no scale.
   broken = ~jnp.isfinite(moved) | ((moved > EXPLODED * scale) & (scale > 0))
   zeros = jax.tree.map(jnp.zeros_like, swarm.velocity)
   return swarm.replace(
-    position=_where(broken, best, swarm.position),
-    velocity=_where(broken, zeros, swarm.velocity),
+    position=pso.where(broken, best, swarm.position),
+    velocity=pso.where(broken, zeros, swarm.velocity),
     best_position=best,
   ), jnp.sum(broken)
-
-
-def _where(mask, new, old):
-  """Per particle: leaves of `new` where mask [P], else of `old`."""
-  pick = jax.vmap(lambda m, x, y: jnp.where(m, x, y))
-  return jax.tree.map(lambda x, y: pick(mask, x, y), new, old)

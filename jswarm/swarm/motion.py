@@ -14,6 +14,7 @@ import optax
 
 from jswarm.core.types import PyTree
 
+METHODS = ("pso", "random", "evolution")
 VELOCITIES = ("random", "zero", "best")
 
 
@@ -22,6 +23,8 @@ class Settings:
   """One swarm's rules; the defaults are the middle of the published random grid.
 
   Attributes:
+    method: who moves: "pso"; "evolution": what scored is changed a little, and the best
+      survive; "random": new ones each time, the chance that a method has to beat.
     inertia, cognitive, social, repel: phi_v, phi_p, phi_g, phi_w; the weights of
       velocity, own best, swarm best and (away from the) swarm worst.
     step_length, step_decay, step_floor: lambda, phi_lambda, lambda_min; move t (from
@@ -37,6 +40,7 @@ class Settings:
     dropout_n: d_N, probability that a particle is not scored, in [0, 1).
   """
 
+  method: str = "pso"
   inertia: float = 0.2
   cognitive: float = 0.3
   social: float = 0.4
@@ -70,6 +74,7 @@ class Settings:
       0 <= self.step_floor <= self.step_length,
       f"0 to step_length={self.step_length}",
     )
+    self._require("method", self.method in METHODS, ", ".join(METHODS))
     self._require("velocity", self.velocity in VELOCITIES, ", ".join(VELOCITIES))
     self._require("patience", self.patience >= 1, "1 or more iterations")
     for field in ("dropout_k", "dropout_n"):

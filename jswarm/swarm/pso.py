@@ -41,6 +41,7 @@ __all__ = (
   "start",
   "step_schedule",
   "tell",
+  "where",
 )
 
 _EXPLODED = 1e4  # times the swarm's median norm
@@ -189,7 +190,7 @@ def tell(state: State, utility: jax.Array, scored: jax.Array | None = None) -> S
   any_known = jnp.any(known).astype(jnp.int32)
   return state.replace(
     utility=jnp.where(scored, utility, state.utility),
-    best_position=_where(better, state.position, state.best_position),
+    best_position=where(better, state.position, state.best_position),
     best_utility=jnp.where(better, utility, state.best_utility),
     since_best=jnp.where(better, 0, state.since_best + known.astype(jnp.int32)),
     history=state.history + any_known,
@@ -261,8 +262,8 @@ def repair(state: State) -> tuple[State, jax.Array]:
   broken = ~finite | ((norm > _EXPLODED * median) & (median > 0))
   zeros = jax.tree.map(jnp.zeros_like, state.velocity)
   return state.replace(
-    position=_where(broken, state.best_position, state.position),
-    velocity=_where(broken, zeros, state.velocity),
+    position=where(broken, state.best_position, state.position),
+    velocity=where(broken, zeros, state.velocity),
   ), jnp.sum(broken)
 
 
@@ -290,8 +291,8 @@ def _restart(state, settings, due):
   pause = int(span) if settings.restart_cooldown else 0
   zeros = jax.tree.map(jnp.zeros_like, state.velocity)
   return state.replace(
-    position=_where(due, state.best_position, state.position),
-    velocity=_where(due, zeros, state.velocity),
+    position=where(due, state.best_position, state.position),
+    velocity=where(due, zeros, state.velocity),
     cooldown=jnp.where(due, pause, jnp.maximum(state.cooldown - 1, 0)),
   )
 
@@ -318,7 +319,7 @@ def _particle(tree, index):
   return jax.tree.map(pick, tree)
 
 
-def _where(mask, new, old):
+def where(mask, new, old):
   """Per particle: leaves of `new` where mask [P], else of `old`."""
   pick = jax.vmap(lambda m, x, y: jnp.where(m, x, y))
   return jax.tree.map(lambda x, y: pick(mask, x, y), new, old)

@@ -12,8 +12,10 @@ from jswarm.graphs import decode
 from jswarm.swarm import motion, pso
 from jswarm.systems.system import Graph, System
 
-MODES = ("fixed", "as_published")
+MODES = ("fixed", "paper", "as_published")
+CREDITS = ("jfk", "replace")
 STEPS = ("both", "role", "weight")
+RESULTS = ("best", "last")
 ROLE_WEIGHTS = ("current", "best")
 
 
@@ -32,6 +34,13 @@ class Settings:
       swarm, as published, or on those of the "best" system so far.
     race: the role-step scores its graphs by so many examples at a time and drops
       those that the rest cannot make matter (see `racing`); 0: all at once.
+    credit: of an expert in the weight-step, see `weight_step`: by "jfk" or "replace".
+    result: the "best" system that was scored, or the "last" one, as the paper's
+      Algorithm 3 makes it (see `steps.last_system`).
+    imprint: the role swarm's bests hold the graph that scored, not the adjacency that
+      it was sampled from; see `graphs.imprint`.
+    dropout_r, dropout_w: probability that an iteration leaves out its whole role-step,
+      its whole weight-step.
     graph: how adjacencies decode; role, weight: the two swarms' PSO settings.
   """
 
@@ -42,16 +51,23 @@ class Settings:
   iterations: int
   keep_assignments: bool
   role_weights: str
+  credit: str
+  result: str
+  imprint: bool
   graph: decode.Settings
   role: motion.Settings
   weight: motion.Settings
   race: int = 0
+  dropout_r: float = 0.0
+  dropout_w: float = 0.0
 
   def __post_init__(self):
     for field, allowed in (
       ("mode", MODES),
       ("steps", STEPS),
       ("role_weights", ROLE_WEIGHTS),
+      ("credit", CREDITS),
+      ("result", RESULTS),
     ):
       if getattr(self, field) not in allowed:
         raise ValueError(
@@ -65,6 +81,11 @@ class Settings:
     ):
       if getattr(self, field) < least:
         raise ValueError(f"search.{field}={getattr(self, field)}: at least {least}.")
+    for field in ("dropout_r", "dropout_w"):
+      if not 0 <= getattr(self, field) < 1:
+        raise ValueError(
+          f"search.{field}={getattr(self, field)}: allowed is 0 to less than 1."
+        )
 
 
 class State(flax.struct.PyTreeNode):
@@ -74,6 +95,7 @@ class State(flax.struct.PyTreeNode):
     iteration: of the last finished one; 0 after `start`.
     stalled: scored iterations since `best` improved.
     role, weight: the swarms; weight has one for each group that shares a base.
+    bests: [G], the graph that gave each particle of the role swarm its best utility.
     swarm_best: the graph that gave the role swarm its best utility.
     reference: the graph on which the weight swarm's utilities were measured.
     assignments: int32 [A, N] of the last weight-step.
@@ -84,6 +106,7 @@ class State(flax.struct.PyTreeNode):
   stalled: jax.Array
   role: pso.State
   weight: tuple[pso.State, ...]
+  bests: Graph
   swarm_best: Graph
   reference: Graph
   assignments: jax.Array
@@ -116,6 +139,7 @@ def blank(experts: Experts, settings: Settings) -> State:
     stalled=zero,
     role=pso.start(key, adjacency, jnp.zeros(settings.graphs), settings.role),
     weight=weight if moves_weights(experts, settings) else (),
+    bests=swarm,
     swarm_best=graph,
     reference=graph,
     assignments=jnp.zeros((settings.assignments, num), jnp.int32),

@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Sequence
 import dataclasses
 import functools
+import hashlib
 
 import flax.struct
 import jax
@@ -48,6 +49,11 @@ class Job:
   def size(self) -> int:
     """Waves: the depth of the deepest node that runs, plus one."""
     return 1 + int(self.depth.max())
+
+  @property
+  def digest(self) -> str:
+    """Eight hex digits: equal for systems that execute the same graph of experts."""
+    return hashlib.sha256(repr(self._identity).encode()).hexdigest()[:8]
 
   def members(self) -> Sequence[int]:
     return [e for e, d in zip(self.assignment, self.depth) if d >= 0]

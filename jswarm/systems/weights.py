@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 import dataclasses
+import functools
 import itertools
 
 import jax
+import jax.numpy as jnp
 
 from jswarm.core.digests import digest, fingerprints
 from jswarm.core.types import Experts, PyTree
@@ -18,15 +20,60 @@ class Weights:
     trees: for each group leaves [E_group, ...], as `Experts.weights`.
     versions: for each expert a digest of all that its replies depend on: its weights,
       base, tokenizer, stops. Equal versions say the same, whatever stands beside them.
+    sources: weights that together serve whatever these serve; see `Mixed`.
   """
 
   trees: tuple[PyTree, ...]
   versions: tuple[str, ...]
+  sources: tuple["Weights", ...] = ()
 
   def are(self, trees: tuple[PyTree, ...]) -> bool:
     """Are these very arrays the trees? Equal copies of them are not looked for."""
     mine, others = jax.tree.leaves(self.trees), jax.tree.leaves(trees)
     return len(mine) == len(others) and all(map(lambda a, b: a is b, mine, others))
+
+
+class Mixed(Weights):
+  """Weights of one set for most experts, of another set for some.
+
+  Calls on them are served by the two sets as they are; the trees are put together only
+  for who asks for them.
+  """
+
+  def __init__(
+    self,
+    most: Weights,
+    some: Weights,
+    taken: Sequence[bool],
+    groups: Sequence[Sequence[int]],
+  ):
+    """
+    Args:
+      most, some: the two sets.
+      taken: for each expert of the pool, is it of `some`?
+      groups: the experts of each group, as `Experts.groups`.
+    """
+    versions = tuple(
+      b if take else a for a, b, take in zip(most.versions, some.versions, taken)
+    )
+    object.__setattr__(self, "versions", versions)
+    object.__setattr__(self, "sources", (most, some))
+    object.__setattr__(self, "_taken", [[taken[e] for e in g] for g in groups])
+
+  @functools.cached_property
+  def trees(self) -> tuple[PyTree, ...]:
+    most, some = self.sources
+    return tuple(
+      _pick(jnp.asarray(taken), a, b)
+      for taken, a, b in zip(self._taken, most.trees, some.trees)
+    )
+
+
+@jax.jit
+def _pick(taken, most, some):
+  """Leaves [E_group, ...]: of `some` where taken [E_group]."""
+  pick = jax.vmap(lambda take, a, b: jnp.where(take, b, a))
+  return jax.tree.map(lambda a, b: pick(taken, a, b), most, some)
 
 
 def named(experts: Experts, trees: tuple[PyTree, ...]) -> Weights:
@@ -69,7 +116,8 @@ class Standing:
     as seldom as possible.
     """
     left, parts = list(range(len(calls))), []
-    for weights in [self._now, *(weights for _, weights in calls)]:
+    wanted = itertools.chain.from_iterable([*w.sources, w] for _, w in calls)
+    for weights in [self._now, *wanted]:
       if not left:
         break
       serves = lambda i: (

@@ -187,14 +187,26 @@ def _decided(config: ConfigDict) -> ConfigDict:
   """A copy in which what "None" leaves to the mode is decided."""
   config = ConfigDict(config.to_dict())
   published = config.search.mode == "as_published"
+  paper = config.search.mode == "paper"
+  fixed = not (published or paper)  # another mode is refused with the settings
   by_mode = [
     (config.graph, "top_p", 0.0 if published else 0.8),
+    (config.graph, "edge_mode", "independent" if paper else "single"),
     (config.graph, "as_published", published),
-    (config.search, "role_weights", "current" if published else "best"),
-    (config.role, "step_decay", 1.0 if published else 0.95),
-    (config.weight, "step_decay", 1.0 if published else 0.95),
+    (config.search, "role_weights", "best" if fixed else "current"),
+    (config.search, "keep_assignments", not paper),
+    (config.search, "credit", "jfk"),
+    (config.search, "result", "last" if paper else "best"),
+    (config.search, "imprint", False),
     (config.task, "parser", _parser(config.task, published)),
   ]
+  for swarm in (config.role, config.weight):
+    by_mode += [
+      (swarm, "method", "pso"),
+      (swarm, "velocity", "zero" if paper else "random"),
+      (swarm, "step_decay", 0.95 if fixed else 1.0),
+      (swarm, "restart", not paper),
+    ]
   for section, field, value in by_mode:
     if section[field] is None:
       section[field] = value

@@ -81,20 +81,29 @@ def get_config() -> ConfigDict:
   config.graph = ConfigDict(
     dict(
       top_p=placeholder(float),  # p; None: 0.8 fixed, 0 as_published
-      edge_mode="single",  # single: one edge a node | multi
+      anneal=0,  # moves over which p falls to 0; 0: it stays
+      edge_mode=placeholder(str),  # single: one edge a node | multi | independent
       threshold=0.0,  # tau: smaller entries are no edges
       as_published=placeholder(bool),  # softmax twice; None: by mode
+      noise="fresh",  # a particle's draws: fresh | particle (the same at every move)
+      preferences="raw",  # entries as logits: raw | standard
+      temperature=0.5,  # of standard preferences
     )
   )
   config.search = ConfigDict(
     dict(
-      mode="fixed",  # fixed | as_published
+      mode="fixed",  # fixed | paper | as_published; see docs/modes.md
       steps="both",  # both | role | weight
       graphs=10,  # N, adjacency particles
       assignments=10,  # M, random assignments a weight-step
       iterations=20,  # T, at most
-      keep_assignments=True,  # a random assignment may be the result
+      keep_assignments=placeholder(bool),  # a random assignment may be the result
       role_weights=placeholder(str),  # graphs are scored on: best | current; by mode
+      credit=placeholder(str),  # of an expert: jfk | replace
+      result=placeholder(str),  # the best system scored | the last, as in the paper
+      imprint=placeholder(bool),  # bests hold the graph that scored
+      dropout_r=0.0,  # d_R, d_W: chance that an iteration has no role-step,
+      dropout_w=0.0,  # no weight-step
       race=0,  # dev examples a chunk, to drop graphs that cannot matter; 0: score all
     )
   )
@@ -135,5 +144,9 @@ def get_config() -> ConfigDict:
 def _pso() -> ConfigDict:
   """One swarm: the fields, symbols and values of `motion.Settings`."""
   fields: dict[str, Any] = dataclasses.asdict(motion.Settings())
-  fields["step_decay"] = placeholder(float)  # None: 0.95 fixed, 1 as_published
+  # Decided by search.mode.
+  fields["method"] = placeholder(str)  # pso | random | evolution
+  fields["velocity"] = placeholder(str)
+  fields["step_decay"] = placeholder(float)
+  fields["restart"] = placeholder(bool)
   return ConfigDict(fields)

@@ -283,7 +283,10 @@ def test_a_large_base_decodes_in_finer_lanes_and_says_the_same(monkeypatch):
   monkeypatch.setattr(adapter_forms, "_QUICK", 0)
   assert _said(group, requests, rows=64) == coarse
   lanes = {
-    program[1] for program in engine._statistics.programs if program[0] == "decode"
+    program[1]
+    for each in engine._every
+    for program in each.programs
+    if program[0] == "decode"
   }
   assert 24 in lanes and lanes & {1, 8, 16}
 
@@ -502,7 +505,7 @@ def test_programs_are_counted_as_they_are_compiled():
   for count in (40, 5):  # the same packs for 32 lanes and for 8, and a tail
     served.ask([Request(0, f"{i} x", 3 + i % 6) for i in range(count)])
   assert {p[0] for p in statistics.programs} == {"prefill", "decode", "take"}
-  compiled = [p._cache_size() for p in served._batcher._programs.values()]
+  compiled = [p._cache_size() for p in served._batcher._programs._made.values()]
   assert sum(compiled) == len(statistics.programs), statistics.programs
 
 

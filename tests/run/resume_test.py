@@ -104,3 +104,22 @@ def test_a_second_process_in_the_workdir_is_refused(tmp_path):
   other = _run(tmp_path)
   assert other.returncode != 0 and "is in use by process" in other.stderr
   held.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  "fields",
+  [
+    ["search.credit=replace", "role.method=evolution", "weight.method=evolution"],
+    ["search.mode=paper", "search.dropout_r=0.3", "search.dropout_w=0.3"],
+    ["search.imprint=True", "graph.anneal=3", "graph.noise=particle"],
+  ],
+)
+def test_every_way_to_search_resumes_to_the_same_bits(tmp_path, fields):
+  whole, broken = tmp_path / "whole", tmp_path / "broken"
+  assert _run(whole, *fields).returncode == 0
+  killed = _run(broken, "ask:17", *fields)
+  assert killed.returncode == -signal.SIGKILL, killed.stderr
+  done = _run(broken, *fields)
+  assert done.returncode == 0, done.stderr
+  assert end(broken) == end(whole)

@@ -185,7 +185,9 @@ def test_a_stop_file_ends_the_run_at_the_next_boundary(tmp_path):
 
 def test_settings_name_the_field_that_is_wrong():
   settings = plan().settings
-  with pytest.raises(ValueError, match="search.mode='best'.*fixed, as_published"):
+  with pytest.raises(
+    ValueError, match="search.mode='best'.*fixed, paper, as_published"
+  ):
     dataclasses.replace(settings, mode="best")
   with pytest.raises(ValueError, match="search.graphs=0"):
     dataclasses.replace(settings, graphs=0)

@@ -338,7 +338,7 @@ def test_records_of_a_function_are_checked_like_those_of_a_file(tmp_path):
 @pytest.mark.slow
 def test_the_launcher_prints_the_table(tmp_path):
   file = tmp_path / "small.py"
-  file.write_text("from tests.train_pool_test import config as get_config\n")
+  file.write_text("from tests.training.pool_test import config as get_config\n")
 
   def launch(*more):
     return subprocess.run(

@@ -1,0 +1,180 @@
+"""How a role-step comes by its graphs, and what it learns from their utilities.
+
+  role swarm, bests -> propose -> graphs [G] -> utility (outside) -> learn -> bests
+
+Three methods with one signature, at the same number of scored graphs: `pso` moves
+adjacencies and samples a graph from each, `evolution` changes graphs that were scored,
+`random` draws new ones and is what the others have to beat.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jswarm.graphs import decode
+from jswarm.graphs.imprint import imprint
+from jswarm.graphs.mutate import mutate
+from jswarm.swarm import motion, pso
+from jswarm.systems.system import Graph
+
+_ask = jax.jit(pso.ask, static_argnums=2)
+imprints = jax.jit(jax.vmap(imprint))
+
+
+class Swarm(NamedTuple):
+  """The graphs' side of a search between two iterations.
+
+  Attributes:
+    role: the swarm of adjacencies [G, N, N]; in an evolution its bests are the parents.
+    bests: a `Graph` [G], the graph that gave each particle its best utility.
+  """
+
+  role: pso.State
+  bests: Graph
+
+
+def first(
+  key: jax.Array, size: int, num_nodes: int, settings: decode.Settings
+) -> jax.Array:
+  """float32 [G, N, N]: adjacencies at random, with all that decoding reads."""
+  return decode.init_adjacency(key, size, num_nodes, settings.preferences != "raw")
+
+
+def propose(
+  move_key: jax.Array,
+  decode_key: jax.Array,
+  swarm: Swarm,
+  graph: decode.Settings,
+  role: motion.Settings,
+) -> tuple[pso.State, Graph]:
+  """(the moved swarm, its graphs [G]), not yet scored.
+
+  Args:
+    move_key: of this iteration. decode_key: the same in every iteration where noise
+      belongs to a particle.
+    swarm: as of the last iteration.
+    graph: how adjacencies decode. role: `method` and its settings.
+  """
+  return _METHODS[role.method](move_key, decode_key, swarm, graph, role)
+
+
+def decoded(
+  key: jax.Array,
+  adjacency: jax.Array,
+  settings: decode.Settings,
+  moves: jax.Array | int = 0,
+) -> Graph:
+  """A batched `Graph` [G]; the key of graph g is folded from g.
+
+  `moves`: made so far, for a top-p that falls.
+  """
+  decode.check_adjacency(adjacency)
+  return Graph(adjacency, _decoded(key, adjacency, moves, settings))
+
+
+def learn(
+  swarm: Swarm,
+  graphs: Graph,
+  utility: np.ndarray,
+  scored: np.ndarray,
+  imprints: bool,
+  method: str,
+) -> Swarm:
+  """The swarm that knows the utilities [G] of the graphs that it proposed.
+
+  Args:
+    swarm: its role as `propose` moved it, its bests as they were.
+    graphs: what was proposed. scored: bool [G], which of it has a utility.
+    imprints: a best holds the graph that scored (see `graphs.imprint`), not the
+      adjacency that it was sampled from.
+  """
+  learn_one = _survive if method == "evolution" else _remember
+  return Swarm(*learn_one(*swarm, graphs, utility, scored, imprints))
+
+
+@jax.jit
+def held(
+  role: pso.State,
+  graphs: Graph,
+  utility: jax.Array,
+  scored: jax.Array | None = None,
+) -> pso.State:
+  """`pso.tell`, as if each particle stood on the imprint of its graph."""
+  imprinted = jax.vmap(imprint)(graphs.dag)
+  return pso.tell(role.replace(position=imprinted), utility, scored)
+
+
+def _pso(move_key, decode_key, swarm, graph, role):
+  moved = _ask(move_key, swarm.role, role)
+  return moved, decoded(decode_key, moved.position, graph, moved.iteration)
+
+
+def _random(move_key, decode_key, swarm, graph, role):
+  del role
+  size, nodes, _ = swarm.role.position.shape
+  fresh = first(move_key, size, nodes, graph)
+  return _placed(swarm.role, fresh), decoded(decode_key, fresh, graph)
+
+
+def _evolution(move_key, decode_key, swarm, graph, role):
+  del decode_key, role
+  children = _children(move_key, swarm.bests.dag, graph.edge_mode == "single")
+  adjacency = imprints(children)
+  return _placed(swarm.role, adjacency), Graph(adjacency, children)
+
+
+_METHODS = {"pso": _pso, "random": _random, "evolution": _evolution}
+
+
+@functools.partial(jax.jit, static_argnames="imprints")
+def _remember(role, bests, graphs, utility, scored, imprints):
+  """Each particle keeps its own best, as in any particle swarm."""
+  told = pso.tell(role, utility, scored)
+  better = told.best_utility > role.best_utility
+  if imprints:
+    kept = held(role, graphs, utility, scored)
+    told = told.replace(
+      best_position=kept.best_position, swarm_best_position=kept.swarm_best_position
+    )
+  return told, pso.where(better, graphs, bests)
+
+
+@functools.partial(jax.jit, static_argnames="imprints")
+def _survive(role, bests, graphs, utility, scored, imprints):
+  """The G best of parents and children are the next parents; of equals, children."""
+  del imprints  # parents are graphs
+  told = pso.tell(role, utility, scored)
+  fresh = jnp.where(scored & jnp.isfinite(utility), utility, -jnp.inf)
+  value = jnp.concatenate([fresh, role.best_utility])
+  kept = jnp.argsort(-value, stable=True)[: len(fresh)]
+  join = lambda new, old: jax.tree.map(
+    lambda x, y: jnp.concatenate([x, y])[kept], new, old
+  )
+  return told.replace(
+    best_position=join(role.position, role.best_position), best_utility=value[kept]
+  ), join(graphs, bests)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _children(key, parents, single):
+  """A child of each parent; a batched `Dag`."""
+  keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(parents.end)))
+  return jax.vmap(mutate, (0, 0, None))(keys, parents, single)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _decoded(key, adjacency, moves, settings):
+  keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(adjacency)))
+  top_p = None
+  if settings.anneal:
+    top_p = optax.linear_schedule(settings.top_p, 0.0, settings.anneal)(moves)
+  return decode.decode_swarm(adjacency, keys, settings, top_p)
+
+
+@jax.jit
+def _placed(role, position):
+  return role.replace(position=position, iteration=role.iteration + 1)
