@@ -25,7 +25,7 @@ from jswarm.wiring import config as config_lib
 EXIT_DATA = 65  # the input is wrong; what to change stands in the message
 EXIT_IO = 74  # the disk is full or broken; make room and give the same command again
 EXIT_AGAIN = 75  # a termination signal came; give the same command again
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 _GRACE = 8.0  # seconds from a termination signal to the end of the process
 
 

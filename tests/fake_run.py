@@ -2,19 +2,24 @@
 
   python -m tests.fake_run WORKDIR [POINT:N ...] [OPTION ...] [field=value ...]
 
-At its N-th `ask` (points ask, stop, raise), inside its N-th save (save) or behind its
-N-th test of a contender (test) it is killed, frozen, or raises. Options:
-join:PORT:COUNT:RANK, one of several processes; tell, writes in the workdir are told on
-stderr; noisy, a utility that is never twice the same; models:FOLDER, the pool is the
-whole models in there, and what is read of them is told on stderr.
+At its N-th `ask` (points ask, stop, raise, term), inside its N-th save (save) or behind
+its N-th test of a contender (test) it is killed, frozen, raises, or is told to end.
+Options: join:PORT:COUNT:RANK, one of several processes; tell, writes in the workdir are
+told on stderr; cli, errors and SIGTERM end it as they end a launcher; fsize:BYTES, no
+file may be larger; pause:SECONDS, looks at a full disk are so far apart; breaks:N, the
+utility fails from its N-th call on; noisy, a utility that is never twice the same;
+models:FOLDER, the pool is the whole models in there, and what is read of them is told
+on stderr.
 """
 
 import ast
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
 import random
+import resource
 import signal
 import sys
 
@@ -22,17 +27,20 @@ import jax
 from jax.experimental import multihost_utils
 import numpy as np
 
+from jswarm import cli
 from jswarm.distributed import processes
 from jswarm.formats import hf_model
-from jswarm.run import loop
+from jswarm.run import disk, loop
 from jswarm.run.checkpoint import Checkpoints
 from jswarm.run.workdir import Files
+from jswarm.tasks import custom
 from jswarm.wiring import config as config_lib
 from jswarm.wiring import search
 from jswarm.wiring.defaults import get_config
 from tests import fakes, folders
 
-POINTS = ("ask:", "stop:", "raise:", "save:", "test:")
+POINTS = ("ask:", "stop:", "raise:", "term:", "save:", "test:")
+HARMS = {"stop": signal.SIGSTOP, "term": signal.SIGTERM}
 WRITES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate")
 SMALL = {
   "task.kind": "custom",
@@ -92,7 +100,7 @@ def _arm(made, point):
     if count_down():
       if where == "raise":
         raise ArithmeticError("the device is on fire")
-      os.kill(os.getpid(), signal.SIGSTOP if where == "stop" else signal.SIGKILL)
+      os.kill(os.getpid(), HARMS.get(where, signal.SIGKILL))
     return inner(requests)
 
   return dataclasses.replace(made, experts=made.experts._replace(ask=ask))
@@ -114,6 +122,18 @@ def noisy(examples, replies):
   return [
     x + random.SystemRandom().random() for x in fakes.mean_of_numbers(examples, replies)
   ]
+
+
+def _breaking(first):
+  """The utility of the fakes, until it breaks."""
+  calls = itertools.count(1)
+
+  def utility(examples, replies):
+    if next(calls) >= first:
+      raise KeyError("the_cause")
+    return fakes.mean_of_numbers(examples, replies)
+
+  return utility
 
 
 def _tell(workdir):
@@ -171,12 +191,19 @@ def main(workdir, *arguments):
     _join(*joined.split(":")[1:], changes)
   if "tell" in arguments:
     _tell(workdir)
+  for limit in (a for a in arguments if a.startswith("fsize:")):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit[6:]),) * 2)
+  for pause in (a for a in arguments if a.startswith("pause:")):
+    disk.PAUSE = float(pause[6:])
   models = [a.removeprefix("models:") for a in arguments if a.startswith("models:")]
   made = (
     _of_models(*models, changes)
     if models
     else plan(changes, **({"utility": noisy} if "noisy" in arguments else {}))
   )
+  for first in (a for a in arguments if a.startswith("breaks:")):
+    score = custom.custom_utility(_breaking(int(first[7:])))
+    made = dataclasses.replace(made, task=dataclasses.replace(made.task, score=score))
   for point in points:
     made = _arm(made, point)
   result = loop.run(made, workdir)
@@ -186,4 +213,8 @@ def main(workdir, *arguments):
 
 
 if __name__ == "__main__":
-  main(*sys.argv[1:])
+  if "cli" in sys.argv:
+    cli.end_on_signal()
+    cli._guard(lambda argv: main(*argv), sys.argv[1:])
+  else:
+    main(*sys.argv[1:])

@@ -1,6 +1,6 @@
 """One search in a workdir: it starts or resumes, iterates, tests, writes results.
 
-  code, changes -> workdir -> checkpoint, ledger, log
+  code, changes -> workdir -> checkpoint, ledger, log -> disk
   session -> final_test, results -> loop
 
 Public: session.Plan, session.Result, loop.run, checkpoint.Checkpoints.

@@ -28,10 +28,9 @@ import orbax.checkpoint as ocp
 from jswarm.core.files import write_json
 from jswarm.core.types import PyTree
 from jswarm.distributed import processes as processes_lib
+from jswarm.run import disk
 
-ON_FULL = ("stop", "pause")
 _SPARE = 1 << 16  # bytes of folders and small files beside the arrays
-_PAUSE = 10.0  # seconds between two looks at a full disk
 
 
 class Checkpoints:
@@ -45,10 +44,7 @@ class Checkpoints:
   """
 
   def __init__(self, folder: str | os.PathLike, keep: int = 2, on_full: str = "stop"):
-    if on_full not in ON_FULL:
-      raise ValueError(
-        f"checkpoint.on_full={on_full!r}: allowed are {', '.join(ON_FULL)}."
-      )
+    disk.check_rule(on_full)
     self._folder, self._keep, self._shared = pathlib.Path(folder), keep, None
     self._on_full = on_full
     if processes_lib.is_writer():
@@ -92,7 +88,22 @@ class Checkpoints:
     arrays = jax.tree.map(
       lambda x: np.asarray(x) if processes_lib.holds(x) else x, state
     )
+    # Together they cannot wait: who has room would not know of who has none.
+    rule = "stop" if manager is self._shared else self._on_full
     self._make_room(step, arrays, host)
+    disk.patiently(
+      f"checkpoint {step}",
+      lambda: self._write(manager, step, arrays, host),
+      self._folder,
+      rule,
+      _size(arrays, host),
+    )
+    if processes_lib.is_writer():
+      sums = lambda: self._write_sums(step)
+      disk.patiently("its checksums", sums, self._folder, rule)
+
+  def _write(self, manager, step, arrays, host):
+    """One try; what it has left where it failed is removed."""
     try:
       saved = manager.save(
         step,
@@ -101,11 +112,8 @@ class Checkpoints:
         ),
         force=True,
       )
-    except Exception as error:
+    except Exception:
       self._drop_partial(step)
-      # Whatever it calls it, a write that failed for want of space is that.
-      if "space" in str(error) or getattr(error, "errno", 0) == errno.ENOSPC:
-        raise _full(self._folder, _size(arrays, host)) from error
       raise
     if not saved:
       raise OSError(
@@ -113,8 +121,6 @@ class Checkpoints:
         f"checkpoint {step} was not written; remove what stands there",
         str(self._folder / str(step)),
       )
-    if processes_lib.is_writer():
-      self._write_sums(step)
 
   def _make_room(self, step, arrays, host):
     """Returns when the disk has room for the step, or raises."""
@@ -123,15 +129,8 @@ class Checkpoints:
     needed = _size(arrays, host)
     while shutil.disk_usage(self._folder).free < needed:
       if self._on_full == "stop":
-        raise _full(self._folder, needed)
-      logging.warning(
-        "checkpoint %d waits: it needs %d bytes, %d are free in %s.",
-        step,
-        needed,
-        shutil.disk_usage(self._folder).free,
-        self._folder,
-      )
-      time.sleep(_PAUSE)
+        raise disk.no_room(f"checkpoint {step}", self._folder, needed)
+      disk.wait(f"checkpoint {step}", self._folder, needed)
 
   def _drop_partial(self, step):
     """Removes what a failed save has left."""
@@ -256,16 +255,6 @@ def _size(arrays, host):
   """Bytes that a step takes on disk, at most."""
   leaves = sum(x.nbytes for x in jax.tree.leaves(arrays))
   return leaves + len(json.dumps(dict(host)).encode()) + _SPARE
-
-
-def _full(folder, needed):
-  free = shutil.disk_usage(folder).free
-  return OSError(
-    errno.ENOSPC,
-    f"no space left for a checkpoint: it needs {needed} bytes, {free} are free; make"
-    " room and give the same command again",
-    str(folder),
-  )
 
 
 def _sums(folder):

@@ -12,6 +12,7 @@ import pathlib
 
 from jswarm.core.types import Reply
 from jswarm.distributed import processes
+from jswarm.run import disk
 
 _NAME = "{:06d}.jsonl"  # of the calls after iteration n
 
@@ -23,40 +24,36 @@ class Ledger:
     known: replies by the memo's key, from an earlier life of the search.
   """
 
-  def __init__(self, folder: str | os.PathLike):
-    self._folder = pathlib.Path(folder)
-    self._file = None
+  def __init__(self, folder: str | os.PathLike, on_full: str = "stop"):
+    self._folder, self._on_full = pathlib.Path(folder), on_full
+    self._path: pathlib.Path | None = None  # of who writes, while it is open
     self.known: dict[str, tuple[Reply, float]] = {}
 
   def open(self, after: int) -> None:
     """Takes up the calls after iteration `after`; forgets those of all others."""
     rows = None
     if processes.is_writer():
-      self.close()
       self._folder.mkdir(parents=True, exist_ok=True)
       path = self._folder / _NAME.format(after + 1)
       for other in self._folder.glob("*.jsonl"):
         if other != path:
           other.unlink()
       rows = _read(path)
-      self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
+      self._path = path
     rows = processes.exchange("the ledger", rows)[0]
     self.known = {key: (Reply(*reply), seconds) for key, reply, seconds in rows}
 
   def put(self, made: Mapping[str, Reply], seconds: float) -> None:
     """Keeps what was said, and how long all of it took."""
-    if not self._file or not made:
+    if not self._path or not made:
       return
     share = seconds / len(made)
     lines = [json.dumps([key, list(reply), share]) for key, reply in made.items()]
-    self._file.write("\n".join(lines) + "\n")
-    self._file.flush()
-    os.fsync(self._file.fileno())
+    text = "\n".join(lines) + "\n"
+    disk.append(self._path, text, self._on_full, f"{len(made)} calls that were made")
 
   def close(self) -> None:
-    if self._file:
-      self._file.close()
-      self._file = None
+    self._path = None
 
 
 def _read(path):

@@ -12,7 +12,10 @@ import pathlib
 import shutil
 from typing import Any
 
+from absl import logging
+
 from jswarm.core.files import clean, write_jsonl
+from jswarm.run import disk
 from jswarm.systems.evaluate import Evaluation
 
 
@@ -22,10 +25,18 @@ class Log:
   Args:
     workdir: made when missing.
     after: last iteration that is kept; -1 starts anew.
-    tensorboard: also write tb/.
+    tensorboard: also write tb/, where that can be written.
+    on_full: see `disk`.
   """
 
-  def __init__(self, workdir: str | os.PathLike, after: int, tensorboard: bool):
+  def __init__(
+    self,
+    workdir: str | os.PathLike,
+    after: int,
+    tensorboard: bool,
+    on_full: str = "stop",
+  ):
+    self._on_full = on_full
     self._metrics = pathlib.Path(workdir) / "metrics.jsonl"
     self._evals = pathlib.Path(workdir) / "evals"
     self._evals.mkdir(parents=True, exist_ok=True)
@@ -35,13 +46,16 @@ class Log:
   def write(self, iteration: int, metrics: Mapping[str, Any]) -> None:
     """One row; numbers also go to TensorBoard."""
     row = {"iteration": iteration, **metrics}
-    with open(self._metrics, "a", encoding="utf-8") as file:
-      file.write(json.dumps(clean(row)) + "\n")
+    line = json.dumps(clean(row)) + "\n"
+    disk.append(self._metrics, line, self._on_full, f"the row of iteration {iteration}")
     if self._board:
-      for name, value in metrics.items():
-        if isinstance(value, (int, float)) and math.isfinite(value):
-          self._board.add_scalar(name, value, iteration)
-      self._board.flush()
+      try:
+        for name, value in metrics.items():
+          if isinstance(value, (int, float)) and math.isfinite(value):
+            self._board.add_scalar(name, value, iteration)
+        self._board.flush()
+      except OSError as error:
+        self._board = _no_board(error)
 
   def evaluations(
     self,
@@ -51,11 +65,20 @@ class Log:
     evaluations: Sequence[tuple[str, Evaluation]],
   ) -> None:
     """Per-example scores and replies of every system scored in a step."""
-    write_evaluations(self._evals / f"{iteration:04d}_{step}.jsonl", ids, evaluations)
+    path = self._evals / f"{iteration:04d}_{step}.jsonl"
+    disk.patiently(
+      f"{step} of iteration {iteration}",
+      lambda: write_evaluations(path, ids, evaluations),
+      self._evals,
+      self._on_full,
+    )
 
   def close(self) -> None:
     if self._board:
-      self._board.close()
+      try:
+        self._board.close()
+      except OSError as error:
+        self._board = _no_board(error)
 
   def _keep(self, after):
     rows = []
@@ -101,4 +124,12 @@ def _board(folder, after):
 
   if after < 0:
     shutil.rmtree(folder, ignore_errors=True)
-  return SummaryWriter(str(folder), purge_step=after + 1 if after >= 0 else None)
+  try:
+    return SummaryWriter(str(folder), purge_step=after + 1 if after >= 0 else None)
+  except OSError as error:
+    return _no_board(error)
+
+
+def _no_board(error):
+  """Pictures are no reason to end a search: metrics.jsonl has the same numbers."""
+  logging.warning("TensorBoard cannot be written, the search goes on: %s", error)

@@ -47,7 +47,7 @@ def run(plan: Plan, workdir: str | None) -> Result:
 def _run(plan, folder):
   began = plan.clock()
   # 1. Everything that can be refused is refused before the workdir is claimed.
-  ledger = Ledger(folder / "checkpoints" / LEDGER) if folder else None
+  ledger = Ledger(folder / "checkpoints" / LEDGER, plan.on_full) if folder else None
   memo = Memo(plan.experts, plan.meter, plan.clock, plan.progress, ledger)
   config = {**plan.config, "pool.versions": list(memo.first.versions)}
   processes.same("configuration", config)

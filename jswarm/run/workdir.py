@@ -17,7 +17,7 @@ from absl import logging
 
 from jswarm.core.files import clean, write_json
 from jswarm.distributed import processes
-from jswarm.run import changes
+from jswarm.run import changes, disk
 from jswarm.run.checkpoint import Checkpoints
 from jswarm.run.log import Log, write_evaluations
 from jswarm.systems import artifact
@@ -145,7 +145,8 @@ class Files:
 
   def open(self, after):
     if processes.is_writer():
-      self.log = Log(self.folder, after, self._plan.tensorboard)
+      plan = self._plan
+      self.log = Log(self.folder, after, plan.tensorboard, plan.on_full)
 
   def record(self, iteration, infos, history):
     if not self.log:
@@ -170,10 +171,18 @@ class Files:
 
   def keep_tests(self, done):
     if processes.is_writer():
-      write_json(self.folder / "checkpoints" / TESTS, done)
+      path = self.folder / "checkpoints" / TESTS
+      rule = self._plan.on_full
+      disk.patiently("a test", lambda: write_json(path, done), self.folder, rule)
 
   def finish(self, plan, result):
     self.checkpoints.close()
+    # Several processes write the system together, and cannot wait for one of them.
+    rule = plan.on_full if processes.count() == 1 else "stop"
+    write = lambda: self._finish(plan, result)
+    disk.patiently("the results", write, self.folder, rule)
+
+  def _finish(self, plan, result):
     if self.log:
       write_evaluations(
         self.folder / "evals" / "test.jsonl",

@@ -95,6 +95,16 @@ def test_where_no_step_is_whole_all_are_named(saved):
     _restored(saved)
 
 
+def test_what_was_written_and_not_committed_is_no_step_and_does_not_stay(saved):
+  torn = saved / "3.orbax-checkpoint-tmp-7"
+  shutil.copytree(saved / "2", torn)  # all the data, and no commit
+  again = Checkpoints(saved)
+  assert again.restore(STATE)[0] == 2
+  again.save(3, {**STATE, "n": jnp.int32(3)}, {"step": 3})
+  again.close()
+  assert _restored(saved)[2] == {"step": 3} and not torn.exists()
+
+
 def _disk(monkeypatch, *free):
   """A disk on which so many bytes are free, look by look."""
   left = list(free)

@@ -1,6 +1,10 @@
 """What was paid for outlives a killed search, and is never paid for twice."""
 
+import dataclasses
+import itertools
 import json
+
+import pytest
 
 from jswarm.core.types import Reply, Request
 from jswarm.run import loop
@@ -66,7 +70,9 @@ def _run(workdir, asks=None, **fields):
       raise _KilledError
     return experts.ask(requests)
 
+  ticks = itertools.count()
   made = plan(fields, experts=experts._replace(ask=ask))
+  made = dataclasses.replace(made, clock=lambda: next(ticks))  # a batch takes a second
   try:
     results = loop.run(made, workdir and str(workdir)).results
   except _KilledError:
@@ -85,9 +91,14 @@ def test_a_search_that_ends_at_any_batch_repeats_at_most_that_batch(tmp_path):
     assert before + after == calls, asks
 
 
-def test_a_budget_is_spent_the_same_over_any_number_of_lives(tmp_path):
-  fields = {"budget.calls": 60, "search.iterations": 50}
+@pytest.mark.parametrize(
+  "limit, most", [("calls", 60), ("tokens", 600), ("seconds", 9.0)]
+)
+def test_a_budget_is_spent_the_same_over_any_number_of_lives(tmp_path, limit, most):
+  fields = {f"budget.{limit}": most, "search.iterations": 50}
   whole, _ = _run(None, **fields)
+  assert whole["finish_reason"] == f"budget:{limit}"
+  assert whole["test"]["system"]["n"] == 6  # the final test is not counted
   for asks in (2, 2, 3):
     _run(tmp_path / "run", asks, **fields)
   assert _run(tmp_path / "run", **fields)[0] == whole

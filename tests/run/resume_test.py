@@ -6,9 +6,11 @@ import random
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
+from jswarm import cli
 from tests.fake_run import end
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -95,6 +97,74 @@ def test_a_workdir_of_another_configuration_is_refused_with_the_difference(tmp_p
   assert "search.graphs: 3 there, 4 now" in other.stderr
   assert "role.inertia: 0.2 there, 0.5 now" in other.stderr
   assert (tmp_path / "config.json").read_text() == before
+
+
+def test_a_signal_to_end_loses_no_call_and_asks_to_be_given_again(unbroken, tmp_path):
+  began = time.monotonic()
+  ended = _run(tmp_path, "cli", "term:9")
+  assert ended.returncode == cli.EXIT_AGAIN and time.monotonic() - began < 120
+  assert "termination signal" in ended.stderr and "Traceback" not in ended.stderr
+  assert "preempt" not in ended.stderr
+  assert not (tmp_path / "results.json").exists()
+  done = _run(tmp_path, "cli")
+  assert done.returncode == 0, done.stderr
+  assert end(tmp_path) == unbroken
+
+
+def test_a_signal_ends_within_ten_seconds_also_where_nothing_answers():
+  code = (
+    "import os, signal, threading, time\nfrom jswarm import cli\n"
+    "cli.end_on_signal()\n"
+    "def main(argv):\n"
+    "  try:\n"
+    "    print('ready', flush=True)\n"
+    "    time.sleep(60)\n"
+    "  finally:\n"  # a device call that does not end holds up whoever cleans up
+    "    while True: time.sleep(60)\n"
+    "cli._guard(main, [])\n"
+  )
+  process = subprocess.Popen(
+    [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
+  )
+  assert process.stdout.readline() == "ready\n"
+  began = time.monotonic()
+  process.send_signal(signal.SIGTERM)
+  assert process.wait(30) == cli.EXIT_AGAIN and time.monotonic() - began < 10
+  process.stdout.close()
+
+
+@pytest.mark.slow
+def test_a_budget_is_spent_once_over_three_kills(tmp_path):
+  more = ("budget.calls=120", "search.iterations=50", "role.patience=99")
+  whole = tmp_path / "whole"
+  assert _run(whole, *more).returncode == 0
+  for point in ("ask:4", "ask:5", "save:1"):
+    killed = _run(tmp_path / "run", point, *more)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+  assert _run(tmp_path / "run", *more).returncode == 0
+  results, *rest = end(tmp_path / "run")
+  assert [results, *rest] == list(end(whole))
+  assert results["finish_reason"] == "budget:calls"
+
+
+def test_a_utility_that_breaks_keeps_what_was_found_before(unbroken, tmp_path):
+  broken = _run(tmp_path, "cli", "breaks:30")
+  assert broken.returncode == cli.EXIT_DATA
+  assert "failed 5 times in a row" in broken.stderr and "the_cause" in broken.stderr
+  rows = (tmp_path / "metrics.jsonl").read_text().splitlines()
+  assert rows and list((tmp_path / "checkpoints").glob("[0-9]*"))
+  done = _run(tmp_path)
+  assert done.returncode == 0, done.stderr
+  # Failures of the first life are part of the state that it left.
+  assert end(tmp_path)[0]["iterations"] == unbroken[0]["iterations"]
+
+
+def test_a_tensorboard_folder_that_cannot_be_written_ends_no_run(unbroken, tmp_path):
+  (tmp_path / "tb").write_text("a file stands where the folder belongs")
+  done = _run(tmp_path, "log.tensorboard=True")
+  assert done.returncode == 0, done.stderr
+  assert "TensorBoard cannot be written" in done.stderr
+  assert end(tmp_path) == unbroken
 
 
 def test_a_second_process_in_the_workdir_is_refused(tmp_path):
