@@ -100,9 +100,8 @@ def test_a_workdir_of_another_configuration_is_refused_with_the_difference(tmp_p
 
 
 def test_a_signal_to_end_loses_no_call_and_asks_to_be_given_again(unbroken, tmp_path):
-  began = time.monotonic()
   ended = _run(tmp_path, "cli", "term:9")
-  assert ended.returncode == cli.EXIT_AGAIN and time.monotonic() - began < 120
+  assert ended.returncode == cli.EXIT_AGAIN, ended.stderr
   assert "termination signal" in ended.stderr and "Traceback" not in ended.stderr
   assert "preempt" not in ended.stderr
   assert not (tmp_path / "results.json").exists()
