@@ -73,13 +73,13 @@ def readers() -> str:
 def _imported(tree, room) -> Iterator[str]:
   """Modules of a room that a file of it imports."""
   for node in ast.walk(tree):
-    if isinstance(node, ast.ImportFrom) and node.module == room:
-      for alias in node.names:
-        yield f"{room}.{alias.name}"
-    elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
-      f"{room}."
-    ):
-      yield node.module
+    if not isinstance(node, ast.ImportFrom):
+      continue
+    home = node.module or ""
+    if home == room:
+      yield from (f"{room}.{alias.name}" for alias in node.names)
+    elif home.startswith(f"{room}."):
+      yield home
 
 
 def _shape(node) -> str:

@@ -83,7 +83,8 @@ def claim(
       shutil.rmtree(folder / "checkpoints" / LEDGER, ignore_errors=True)
     names = ", ".join(c.field for c in changed)
     logging.warning("%s goes on with changes that were accepted: %s.", folder, names)
-  write_json(folder / "config.json", config)
+  write = lambda: write_json(folder / "config.json", config)
+  disk.patiently("the configuration", write, folder, "stop")
 
 
 def check(

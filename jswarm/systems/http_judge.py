@@ -105,7 +105,8 @@ class HttpJudge:
           if isinstance(said, Unheard):
             lacking[posts[post]] = said
           else:
-            self._keep(posts[post], said)
+            kept[posts[post]] = said
+            self._write(posts[post], said)
       except BaseException:  # do not wait for what has not begun
         threads.shutdown(wait=False, cancel_futures=True)
         raise
@@ -201,8 +202,7 @@ class HttpJudge:
             continue  # a line that a kill cut off: it is asked again
     return self._kept
 
-  def _keep(self, key, reply):
-    self._kept[key] = reply
+  def _write(self, key, reply):
     if self._store:
       self._store.parent.mkdir(parents=True, exist_ok=True)
       with open(self._store, "ab") as file:
@@ -222,9 +222,14 @@ def _reply(raw: bytes) -> Reply:
     raise _Failed(f"no chat completion but {shown!r}") from error
   if not isinstance(text, str) or not text:
     raise _Failed(f"a completion without a text: {text!r}")
-  usage = answer.get("usage") if isinstance(answer.get("usage"), dict) else {}
-  count = lambda name: usage.get(name) if isinstance(usage.get(name), int) else 0
-  return Reply(text, count("prompt_tokens"), count("completion_tokens"))
+  usage = answer.get("usage")
+  return Reply(text, *(_count(usage, of) for of in ("prompt", "completion")))
+
+
+def _count(usage: Any, of: str) -> int:
+  """Tokens, which a server may say or not; 0 where it does not."""
+  found = usage.get(f"{of}_tokens") if isinstance(usage, dict) else 0
+  return found if isinstance(found, int) else 0
 
 
 def _retry_after(said: str | None) -> float | None:

@@ -57,7 +57,8 @@ class Killable:
     if not seconds > 0:
       raise ValueError(f"{field}={seconds!r}: allowed is more than 0.")
     self._fn, self._seconds, self._field = fn, seconds, field
-    self._process, self._link = None, None
+    self._process: subprocess.Popen | None = None
+    self._link: Any = None  # to the process, while there is one
     called = custom.imported(fn) if isinstance(fn, str) else fn
     # A record of a run names the function, not what it is wrapped in.
     kind = called if hasattr(called, "__qualname__") else type(called)
@@ -92,7 +93,7 @@ class Killable:
     self.close()
     ours, theirs = multiprocessing.Pipe()
     fds = [theirs.fileno(), os.getpid()]
-    self._process = subprocess.Popen(
+    process = subprocess.Popen(
       [sys.executable, "-c", _CODE.format(fds)],
       stdin=subprocess.DEVNULL,
       pass_fds=[theirs.fileno()],
@@ -100,8 +101,8 @@ class Killable:
       env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     theirs.close()
-    self._link = ours
-    weakref.finalize(self, _end, self._process)
+    self._process, self._link = process, ours
+    weakref.finalize(self, _end, process)
     prepared = spawn.get_preparation_data("killable")
     if self.__module__ != "__main__":  # a script is only run again where it is needed
       for name in ("init_main_from_name", "init_main_from_path"):
@@ -119,7 +120,7 @@ class Killable:
         )
       value, error, trace = self._link.recv()
     except (EOFError, OSError) as gone:
-      code = self._process.wait()
+      code = self._process.wait() if self._process else None
       self.close()
       raise RuntimeError(f"its process ended by itself, with code {code}") from gone
     except BaseException:  # also the end of this program
