@@ -72,6 +72,7 @@ def _asked():
   return [Request(i % 3, text, 3 + i % 5) for i, text in enumerate(monkey)]
 
 
+@pytest.mark.slow
 def test_replies_are_those_of_a_run_that_began_with_the_rows_that_fit(monkeypatch):
   monkeypatch.setattr(schedule, "_LONG", 32)
   requests = _asked()
@@ -95,6 +96,7 @@ def test_replies_are_those_of_a_run_that_began_with_the_rows_that_fit(monkeypatc
   assert max(n for length, n in opened if length == 32) > 3  # and short ones are free
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_smaller_rectangles_where_memory_runs_out(monkeypatch):
   asked = [Candidates(i % 3, f"prompt {i}", (" a", " bb")) for i in range(12)]
   score = lambda: engine.make_experts(

@@ -54,3 +54,13 @@ def test_tensorboard_gets_the_finite_numbers(tmp_path):
   log.close()
   data = b"".join(p.read_bytes() for p in (tmp_path / "tb").iterdir())
   assert b"best" in data and b"bad" not in data
+
+
+def test_a_tensorboard_that_cannot_be_written_is_one_warning(tmp_path, caplog):
+  (tmp_path / "tb").write_text("a file stands where the folder belongs")
+  with caplog.at_level("WARNING"):
+    log = Log(tmp_path, 0, True)
+    _fill(log, range(2))
+    log.close()
+  assert caplog.text.count("TensorBoard cannot be written") == 1
+  assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2

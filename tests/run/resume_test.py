@@ -99,6 +99,7 @@ def test_a_workdir_of_another_configuration_is_refused_with_the_difference(tmp_p
   assert (tmp_path / "config.json").read_text() == before
 
 
+@pytest.mark.slow
 def test_a_signal_to_end_loses_no_call_and_asks_to_be_given_again(unbroken, tmp_path):
   ended = _run(tmp_path, "cli", "term:9")
   assert ended.returncode == cli.EXIT_AGAIN, ended.stderr
@@ -110,6 +111,7 @@ def test_a_signal_to_end_loses_no_call_and_asks_to_be_given_again(unbroken, tmp_
   assert end(tmp_path) == unbroken
 
 
+@pytest.mark.slow
 def test_a_signal_ends_within_ten_seconds_also_where_nothing_answers():
   code = (
     "import os, signal, threading, time\nfrom jswarm import cli\n"
@@ -146,6 +148,7 @@ def test_a_budget_is_spent_once_over_three_kills(tmp_path):
   assert results["finish_reason"] == "budget:calls"
 
 
+@pytest.mark.slow
 def test_a_utility_that_breaks_keeps_what_was_found_before(unbroken, tmp_path):
   broken = _run(tmp_path, "cli", "breaks:30")
   assert broken.returncode == cli.EXIT_DATA
@@ -158,6 +161,7 @@ def test_a_utility_that_breaks_keeps_what_was_found_before(unbroken, tmp_path):
   assert end(tmp_path)[0]["iterations"] == unbroken[0]["iterations"]
 
 
+@pytest.mark.slow
 def test_a_tensorboard_folder_that_cannot_be_written_ends_no_run(unbroken, tmp_path):
   (tmp_path / "tb").write_text("a file stands where the folder belongs")
   done = _run(tmp_path, "log.tensorboard=True")
