@@ -32,6 +32,13 @@ def clean(value: Any) -> Any:
   return value.item() if hasattr(value, "item") else value
 
 
+def is_below(path: str) -> bool:
+  """Is a path that a file names one that stays in the folder that it starts from?"""
+  windows = pathlib.PureWindowsPath(path)  # knows both slashes, and drives
+  anchored = windows.anchor or path.startswith("/")
+  return bool(windows.name) and not anchored and ".." not in windows.parts
+
+
 def _replace(path, text):
   partial = f"{path}.part"
   with open(partial, "w", encoding="utf-8") as file:

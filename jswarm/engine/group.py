@@ -129,7 +129,7 @@ class Served:
           f"a prompt of {len(tokens[i])} tokens and {requests[i].limit}"
           f" new ones exceed the context of"
           f" {self.group.config.max_positions}:"
-          f" {requests[i].prompt[:80]!r}..."
+          f" {requests[i].prompt[:80]!r}... Shorten the prompt, or lower task.limit."
         )
     return [
       packing.Prompt(

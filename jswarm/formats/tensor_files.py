@@ -18,7 +18,7 @@ import ml_dtypes
 import numpy as np
 import safetensors.numpy
 
-from jswarm.core.files import AGAIN, read_json
+from jswarm.core.files import AGAIN, is_below, read_json
 
 _DTYPES = {
   "F64": np.float64,
@@ -168,7 +168,7 @@ def _open_shards(index, open_file):
   if not isinstance(names, dict) or not names:
     raise ValueError(f"{index} has no weight_map, tensor -> file. {AGAIN}")
   for name, file in names.items():
-    if not isinstance(file, str) or not _is_below(file):
+    if not isinstance(file, str) or not is_below(file):
       raise ValueError(
         f"{index} looks for tensor {name} in {file!r}; allowed are files in its own "
         f"folder. {AGAIN}"
@@ -181,13 +181,6 @@ def _open_shards(index, open_file):
       f"{lost[0]} in {names[lost[0]]}. {AGAIN}"
     )
   return {name: files[f][name] for name, f in names.items()}
-
-
-def _is_below(file: str) -> bool:
-  """Is a relative path one that stays in the folder that it starts from?"""
-  windows = pathlib.PureWindowsPath(file)  # knows both slashes, and drives
-  anchored = windows.anchor or file.startswith("/")
-  return bool(windows.name) and not anchored and ".." not in windows.parts
 
 
 def _open_pickle(path):

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import save_file
 
-from jswarm.core.files import clean, write_json
+from jswarm.core.files import clean, is_below, read_json, write_json
 from jswarm.core.types import Experts
 from jswarm.distributed import processes
 from jswarm.systems import prompts as prompts_lib
@@ -188,7 +188,7 @@ def read(folder: str | os.PathLike) -> tuple[dict[str, Any], system_lib.Job]:
   folder = pathlib.Path(folder)
   if not (folder / FILE).is_file():
     raise ValueError(f"{folder} holds no {FILE}: give the `best` folder of a run.")
-  description = json.loads((folder / FILE).read_text())
+  description = read_json(folder / FILE)
   if description.get("schema_version") != SCHEMA:
     raise ValueError(
       f"{folder / FILE}: schema_version"
@@ -196,6 +196,7 @@ def read(folder: str | os.PathLike) -> tuple[dict[str, Any], system_lib.Job]:
       f" {SCHEMA}; use the version that wrote it."
     )
   _check_sums(folder)
+  _check_places(folder, description)
   names = list(description["experts"])
   size = description["num_nodes"]
   edges, depth = np.zeros((size, size), bool), np.full(size, -1)
@@ -270,10 +271,25 @@ def _check_sums(folder):
   sums = folder / "SHA256SUMS"
   if not sums.is_file():
     raise ValueError(f"{sums} is missing: the folder was not written to its end.")
-  for line in sums.read_text().splitlines():
-    digest, name = line.split("  ", 1)
+  for line in sums.read_text("utf-8", "replace").splitlines():
+    digest, _, name = line.partition("  ")
+    if not is_below(name):
+      raise ValueError(
+        f"{sums} names {name!r}; allowed are files in its own folder: copy the folder"
+        " again."
+      )
     if not (folder / name).is_file() or _sum(folder / name) != digest:
       raise ValueError(
         f"{folder / name} is missing or was changed since the system"
         " was saved: copy the folder again."
+      )
+
+
+def _check_places(folder, description):
+  """Raises ValueError unless every expert lies in the system's own folder."""
+  for name, entry in description["experts"].items():
+    if not is_below(entry["path"]):
+      raise ValueError(
+        f"{folder / FILE}: the expert {name!r} lies at {entry['path']!r}; allowed are"
+        " folders below that of the system: copy it again from where it was made."
       )

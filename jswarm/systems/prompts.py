@@ -97,7 +97,7 @@ def check_room(
     for question in questions:
       bare = compose(wording, wording.last, (), "", question.prompt)
       if len(bare.encode()) > room:
-        _left(bare, room, expert, question, experts)
+        _left(bare, limit, expert, question, experts)
 
 
 def node_prompt(
@@ -138,7 +138,7 @@ def node_prompt(
   # 3. What is left beside the question: half for the chunk, the rest for the replies in
   #    equal shares. Joining pieces can cost a token at each seam.
   bare = compose(wording, instruction, [""] * len(replies), "", question.prompt)
-  left = _left(bare, room, expert, question, experts)
+  left = _left(bare, terms.limit, expert, question, experts)
   chunk = _clip(experts, expert, chunk, left // 2 if replies else left)
   used = experts.count(expert, chunk) if chunk else 0
   share = max(0, left - used - len(replies) - 1) // max(1, len(replies))
@@ -159,13 +159,23 @@ def _clip(experts, expert, text, tokens):
   return experts.clip(expert, text, tokens)
 
 
-def _left(bare, room, expert, question, experts):
+def _left(bare, limit, expert, question, experts):
   """Tokens that remain beside the bare prompt; an error if there are none."""
-  needed = experts.count(expert, bare)
+  room, needed = experts.room(expert, limit), experts.count(expert, bare)
   if needed > room:
     raise ValueError(
       f"{question.where or 'a question'} takes {needed} tokens of expert"
-      f" {experts.names[expert]!r}, whose context leaves {room} for a prompt: raise"
-      " engine.max_prompt_tokens, lower task.limit, or drop the example."
+      f" {experts.names[expert]!r}, whose context leaves {max(room, 0)} for a prompt"
+      f" beside a reply of {limit}: {_remedy(needed, room, limit, expert, experts)}."
     )
   return room - needed
+
+
+def _remedy(needed, room, limit, expert, experts):
+  """What to change where a prompt does not fit: the field that leaves so little."""
+  most = experts.room(expert, 1)  # beside the shortest reply
+  if most == room:  # the reply does not matter
+    return "raise engine.max_prompt_tokens, or drop the example"
+  if needed <= most:
+    return f"lower task.limit to {limit - (needed - room)} or less, or drop the example"
+  return "take an expert of a longer context, or drop the example"

@@ -55,8 +55,6 @@ def load_task(
   tables = _read(places, problems)
   data.raise_if(problems, settled.name)
   rows = _split(tables.rows, wishes, problems)
-  if wishes.test_size == 0:
-    rows["test"] = []
   needs_context = _needs_context(rows, settled)
   splits = _examples(rows, settled, wishes, needs_context, problems)
   # Records that are wrong are named; they must not also look like a short split.

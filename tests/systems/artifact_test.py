@@ -179,3 +179,33 @@ def test_two_experts_of_one_name_are_refused(disk):
   _, base, adapters = disk
   with pytest.raises(ValueError, match="2 experts named 'skill0'"):
     jswarm.load_pool([adapters[0], adapters[0]], base=base)
+
+
+@pytest.mark.parametrize(
+  "path", ["../other", "/etc", "experts/../../x", "C:\\x", "..\\x", ""]
+)
+def test_an_expert_that_leads_out_of_the_systems_folder_is_refused(path, tmp_path):
+  best = tmp_path / "best"
+  best.mkdir()
+  experts = {"one": {"kind": "full", "path": path}}
+  (best / artifact.FILE).write_text(
+    json.dumps({"schema_version": artifact.SCHEMA, "experts": experts})
+  )
+  artifact._write_sums(best)
+  with pytest.raises(ValueError, match="jswarm_system.json: the expert 'one' lies at"):
+    artifact.read(best)
+
+
+def test_sums_of_files_elsewhere_and_no_sums_at_all_are_refused(tmp_path):
+  (tmp_path / artifact.FILE).write_text('{"schema_version": 1, "experts": {}}')
+  for line in ("0  ../secret\n", "0  /etc/passwd\n", "garbage\n"):
+    (tmp_path / "SHA256SUMS").write_text(line)
+    with pytest.raises(ValueError, match="SHA256SUMS names .*allowed are files in its"):
+      artifact.read(tmp_path)
+
+
+def test_a_description_that_is_no_json_is_a_sentence_with_its_path(tmp_path):
+  for damage in (b"", b"{", b"\xff\xfe", b"[]"):
+    (tmp_path / artifact.FILE).write_bytes(damage)
+    with pytest.raises(ValueError, match=f"{tmp_path}/jswarm_system.json .*JSON"):
+      artifact.read(tmp_path)

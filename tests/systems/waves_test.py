@@ -128,6 +128,22 @@ def test_a_question_that_cannot_fit_is_an_error_that_names_it():
     prompts.check_room([question], experts, WORDING, 5)
 
 
+@pytest.mark.parametrize(
+  "most, advice",
+  [
+    (lambda limit: 40 - limit, "leaves 0 for a prompt beside a reply of 50: lower"
+     " task.limit to 8 or less"),
+    (lambda limit: 20 - limit, "take an expert of a longer context"),
+    (lambda limit: 12, "raise engine.max_prompt_tokens"),
+  ],
+)  # fmt: skip
+def test_what_leaves_no_room_for_a_question_is_what_is_to_be_changed(most, advice):
+  experts, _ = fakes.dictionary(_digest)
+  experts = experts._replace(room=lambda expert, limit: most(limit))
+  with pytest.raises(ValueError, match=advice):
+    prompts.check_room([Question("word " * 30)], experts, WORDING, 50)
+
+
 def test_wording_without_its_slots_is_refused():
   with pytest.raises(ValueError, match="lacks {k}"):
     prompts.Wording(

@@ -135,6 +135,14 @@ def test_no_test_data_are_needed_where_test_size_is_zero():
   assert "dev: has no records" in one({"dev": [], "test": [qa(1)]})
 
 
+def test_records_that_are_not_used_are_checked_all_the_same():
+  bad = {"id": 9, "question": "q \ud800", "answer": "1"}
+  for sizes in ({"test_size": 0}, {"dev_size": 1, "test_size": 1}, {"test_size": 1}):
+    found = one({"dev": [qa(1)], "test": [qa(3), bad]}, **sizes)
+    assert "test[1]" in found and "half a surrogate pair" in found
+  assert "asks the same as" in one({"dev": [qa(1)], "test": [qa(1)]}, test_size=0)
+
+
 def test_a_shuffle_depends_on_the_seed_alone():
   records = [qa(k) for k in range(30)]
   first, again, other = (
