@@ -19,6 +19,7 @@ def load_pool(
   dtype: str = "float32",
   allow_pickle: bool = False,
   today: str = load.Pool.today,
+  thinking: bool | None = None,
 ) -> load.Pool:
   """Loads experts from folders, hub ids or GGUF files.
 
@@ -30,13 +31,15 @@ def load_pool(
     dtype: "float32" or "bfloat16", of the bases on the device.
     allow_pickle: read .bin files too; they can run code.
     today: the date that chat templates see, YYYY-MM-DD, on whatever day.
+    thinking: whether models whose chat templates can are to think before they answer;
+      None: as each template does by itself.
 
   Raises:
     ValueError: names the file, what was found, what was allowed, what to change.
   """
   kind = config_lib.model_dtype(dtype, "dtype")  # before anything is downloaded
   chosen = specs.parse_specs(experts, base)
-  return load.load_pool(chosen, kind, allow_pickle, today=today)
+  return load.load_pool(chosen, kind, allow_pickle, today=today, thinking=thinking)
 
 
 def search(
@@ -76,6 +79,7 @@ def search(
   settings.pool.experts = pool.names
   settings.pool.dtype = str(pool.groups[0].dtype)
   settings.pool.today = pool.today
+  settings.pool.thinking = pool.thinking
   plan = search_lib.plan(
     settings,
     records=records,

@@ -34,8 +34,9 @@ class Served:
     )
     self.group = group = self.particles.group
     self._row = {expert: i for i, expert in enumerate(group.members)}
+    chats = (False, True) if tokenizer.has_template(group.tokenizer) else (False,)
     self._overhead = 1 + max(
-      len(tokenizer.encode(group.tokenizer, [""], chat)[0]) for chat in (False, True)
+      len(tokenizer.encode(group.tokenizer, [""], chat)[0]) for chat in chats
     )
     self._rows = settings.rows or self._fitting_rows()
     self._batcher = Batcher(

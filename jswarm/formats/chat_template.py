@@ -16,12 +16,16 @@ from typing import Any
 
 import jinja2
 import jinja2.ext
+import jinja2.meta
 import jinja2.nodes
 import jinja2.sandbox
 
 # What Llama 3.2's template writes where it finds no clock; the default of `pool.today`.
 TODAY = "2024-07-26"
 _RANDOM = ("random", "lipsum")  # a filter and a function of Jinja
+# What templates call the switch of a model that thinks before it answers: Qwen,
+# SmolLM3 and most others; DeepSeek, Granite.
+_SWITCHES = ("enable_thinking", "thinking")
 _FORMAT = re.compile(r"%([-_0^#]*)[EO]?(.)", re.DOTALL)
 _SHORTHANDS = {  # what these mean in English, whatever the locale
   "c": "%a %b %e %H:%M:%S %Y",
@@ -54,12 +58,24 @@ def reads_clock(template: str) -> bool:
   return "strftime_now" in template
 
 
+def switches(template: str, where: str) -> list[str]:
+  """The variables of a template that turn thinking on and off; many have none.
+
+  Raises:
+    ValueError: the template is no Jinja.
+  """
+  _compile(template, where)  # says so in a sentence
+  read = jinja2.meta.find_undeclared_variables(_environment().parse(template))
+  return [name for name in _SWITCHES if name in read]
+
+
 def render(
   template: str,
   prompt: str,
   special_tokens: Mapping[str, str],
   today: str,
   where: str,
+  thinking: bool | None = None,
 ) -> str:
   """`prompt` as the message of a user, ending where the reply starts.
 
@@ -68,12 +84,15 @@ def render(
     special_tokens: {"bos_token": ...}, which templates read.
     today: the date that the template sees, YYYY-MM-DD at 00:00.
     where: the model's folder or file, for messages.
+    thinking: what templates that can think are told; None: nothing, so that each does
+      what it does by itself.
 
   Raises:
     ValueError: the template is no Jinja, draws random words, or fails.
   """
   compiled = _compile(template, where)
   messages = [{"role": "user", "content": prompt}]
+  told = {} if thinking is None else dict.fromkeys(_SWITCHES, thinking)
   try:
     return compiled.render(
       messages=messages,
@@ -81,6 +100,7 @@ def render(
       documents=None,
       add_generation_prompt=True,
       strftime_now=functools.partial(pinned, date(today)),
+      **told,
       **special_tokens,
     )
   except (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError,

@@ -44,12 +44,16 @@ class ByteTokenizer:
     return bytes(i for i in ids if i < 256).decode("utf-8", "replace")
 
 
-def load_tokenizer(path, today: str = chat_template.TODAY):
+def load_tokenizer(
+  path, today: str = chat_template.TODAY, thinking: bool | None = None
+):
   """The tokenizer at `path`; a PreTrainedTokenizerFast except for "bytes".
 
   A tokenizer.json is used exactly as published: AutoTokenizer may rebuild it by the
   model's type, with another treatment of leading spaces. `today`: the date that its
-  chat template sees, YYYY-MM-DD. Raises ValueError for a path that holds no tokenizer.
+  chat template sees, YYYY-MM-DD. `thinking`: whether a template that can is to have the
+  model think; None: as the template does by itself. Raises ValueError for a path that
+  holds no tokenizer.
   """
   path = os.fspath(path)
   chat_template.date(today)
@@ -64,6 +68,7 @@ def load_tokenizer(path, today: str = chat_template.TODAY):
   else:
     tokenizer = _from_folder(path)
   tokenizer.name_or_path, tokenizer.today = path, today
+  tokenizer.thinking = thinking
   return tokenizer
 
 
@@ -101,13 +106,34 @@ def fingerprint(tokenizer) -> str:
   ]
   if chat_template.reads_clock(repr(tokenizer.chat_template)):
     parts.append(_today(tokenizer))
+  if _switched(tokenizer):
+    parts.append(f"thinking={tokenizer.thinking}")
   return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def check_template(tokenizer) -> None:
-  """Raises ValueError for a chat template that cannot write a message of a user."""
-  if getattr(tokenizer, "chat_template", None):
-    _turn(tokenizer, "Hello")
+  """Raises ValueError for a chat template that cannot write a message of a user; one
+  that has no switch for thinking where one was wished is warned of."""
+  if not has_template(tokenizer):
+    return
+  _turn(tokenizer, "Hello")
+  wish = getattr(tokenizer, "thinking", None)
+  if wish is not None and not _switched(tokenizer):
+    logging.warning(
+      "the chat template of %s reads no enable_thinking: pool.thinking=%s changes"
+      " nothing there",
+      _name(tokenizer),
+      wish,
+    )
+
+
+def _switched(tokenizer) -> bool:
+  """Does a wish to think, or not to, reach the chat template?"""
+  if getattr(tokenizer, "thinking", None) is None or not has_template(tokenizer):
+    return False
+  where = _name(tokenizer)
+  template = chat_template.chosen(tokenizer.chat_template, where) or ""
+  return bool(chat_template.switches(template, where))
 
 
 def encode(
@@ -126,7 +152,9 @@ def encode(
   """
   if not prompts:
     return []
-  chat = chat and _has_template(tokenizer)
+  if chat and not has_template(tokenizer):
+    _warn_no_template(_name(tokenizer))
+    chat = False
   texts = [_turn(tokenizer, p) for p in prompts] if chat else list(prompts)
   if replies:
     texts = [text + reply for text, reply in zip(texts, replies, strict=True)]
@@ -139,7 +167,14 @@ def _turn(tokenizer, prompt: str) -> str:
   where = _name(tokenizer)
   template = chat_template.chosen(tokenizer.chat_template, where) or ""
   special = tokenizer.special_tokens_map
-  return chat_template.render(template, prompt, special, _today(tokenizer), where)
+  return chat_template.render(
+    template,
+    prompt,
+    special,
+    _today(tokenizer),
+    where,
+    getattr(tokenizer, "thinking", None),
+  )
 
 
 def _today(tokenizer) -> str:
@@ -150,11 +185,8 @@ def _name(tokenizer) -> str:
   return getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
 
 
-def _has_template(tokenizer) -> bool:
-  if getattr(tokenizer, "chat_template", None):
-    return True
-  _warn_no_template(_name(tokenizer))
-  return False
+def has_template(tokenizer) -> bool:
+  return bool(getattr(tokenizer, "chat_template", None))
 
 
 @functools.cache  # once a tokenizer, not once a batch

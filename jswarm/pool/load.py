@@ -68,6 +68,7 @@ class Pool:
   names: tuple[str, ...]
   groups: tuple[Group, ...]
   today: str = chat_template.TODAY  # the date that chat templates see
+  thinking: bool | None = None  # told to templates that can; None: as they do
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +95,10 @@ class Checked:
 
 
 def check_pool(
-  specs: Sequence[Spec], allow_pickle: bool = False, today: str = chat_template.TODAY
+  specs: Sequence[Spec],
+  allow_pickle: bool = False,
+  today: str = chat_template.TODAY,
+  thinking: bool | None = None,
 ) -> Checked:
   """Finds what is wrong with a pool before the weights of any base are read.
 
@@ -109,7 +113,7 @@ def check_pool(
     spec.name: locate(spec.adapter, spec.revision) for spec in specs if spec.adapter
   }  # first: bases take long to download
   sources = dict.fromkeys(spec.source for spec in specs)
-  bases = _check_bases(sources, allow_pickle, today)
+  bases = _check_bases(sources, allow_pickle, today, thinking)
   adapters = {
     spec.name: _load_adapter(spec, folders[spec.name], bases[spec.source], allow_pickle)
     for spec in specs
@@ -124,6 +128,7 @@ def load_pool(
   allow_pickle: bool = False,
   replicas: Replicas | None = None,
   today: str = chat_template.TODAY,
+  thinking: bool | None = None,
 ) -> Pool:
   """Loads every expert once; bases are shared.
 
@@ -132,12 +137,13 @@ def load_pool(
   of whole models those that this process holds. None: all of them are read, bases to
   the default device, whole models to the host.
   `today`: the date that chat templates see, YYYY-MM-DD.
+  `thinking`: whether models whose templates can are to think first; None: as they do.
 
   Raises:
     ValueError: a file is missing, truncated, of another base or unsupported; the
       message names it, what was allowed and what to change.
   """
-  checked = check_pool(specs, allow_pickle, today)
+  checked = check_pool(specs, allow_pickle, today, thinking)
   groups, full = [], {}
   for base in {id(base): base for base in checked.bases.values()}.values():
     members = [i for i, spec in enumerate(specs) if checked.bases[spec.source] is base]
@@ -164,7 +170,7 @@ def load_pool(
     folders = dict.fromkeys(base.folder for _, base in entries)
     with waits.told(_loading(sum(len(mine) for mine, _ in entries), *folders)):
       groups.append(_full_group(entries, specs, dtype, allow_pickle, replicas))
-  return Pool(tuple(spec.name for spec in specs), tuple(groups), today)
+  return Pool(tuple(spec.name for spec in specs), tuple(groups), today, thinking)
 
 
 def _loading(experts, *folders):
@@ -199,25 +205,25 @@ def dense_adapter(particles: PyTree, mix: np.ndarray) -> PyTree:
   return {name: side_by_side(factors) for name, factors in particles.items()}
 
 
-def _check_bases(sources, allow_pickle, today):
+def _check_bases(sources, allow_pickle, today, thinking):
   """Source -> `Base`; one folder or file is one base, however it is spelt."""
   places = {source: locate(*source) for source in sources}
   found, bases = {}, {}
   for source, place in places.items():
     key = identity(place)
     if key not in found:
-      found[key] = _check_base(place, allow_pickle, today)
+      found[key] = _check_base(place, allow_pickle, today, thinking)
     bases[source] = found[key]
   return bases
 
 
-def _check_base(folder, allow_pickle, today):
+def _check_base(folder, allow_pickle, today, thinking):
   config = (
     gguf_model.check_base(folder)
     if folder.endswith(".gguf")
     else hf_model.check_base(folder, allow_pickle)
   )
-  tokenizer = tokenizer_lib.load_tokenizer(folder, today)
+  tokenizer = tokenizer_lib.load_tokenizer(folder, today, thinking)
   tokenizer_lib.check_template(tokenizer)
   stops = tokenizer_lib.stop_ids(tokenizer, folder)
   _check_vocabulary(tokenizer, stops, config, folder)

@@ -73,7 +73,7 @@ def _same_turn(template, folder, base_tokenizer) -> bool:
     return True
   special = base_tokenizer.special_tokens_map
   write = lambda text, where: chat_template.render(
-    text, "Hello\n 1 ", special, base_tokenizer.today, where
+    text, "Hello\n 1 ", special, base_tokenizer.today, where, base_tokenizer.thinking
   )
   return write(base, base_tokenizer.name_or_path) == write(template, folder)
 

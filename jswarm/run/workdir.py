@@ -27,6 +27,7 @@ SERVING = (
   "seed",
   "pool.dtype",
   "pool.today",
+  "pool.thinking",
   "generation.temperature",
   "generation.top_p",
   "engine.int8",

@@ -65,6 +65,7 @@ class PoolSettings:
   dtype: str
   allow_pickle: bool
   today: str
+  thinking: bool | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,6 +123,7 @@ def resolve(config: ConfigDict) -> Resolved:
       dtype=config.pool.dtype,
       allow_pickle=config.pool.allow_pickle,
       today=config.pool.today,
+      thinking=config.pool.thinking,
     ),
     processes=processes(config),
     budget=dict(config.budget),

@@ -49,6 +49,7 @@ def get_config() -> ConfigDict:
       allow_pickle=False,  # read .bin files, which can run code
       space="factors",  # how adapters move: factors (as published) | dense
       today="2024-07-26",  # the date that chat templates see, on whatever day
+      thinking=placeholder(bool),  # told to chat templates that can; None: as they do
     )
   )
   config.messages = ConfigDict(

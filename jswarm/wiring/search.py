@@ -55,7 +55,9 @@ def pool(config: Resolved) -> load.Pool:
   dtype = config_lib.model_dtype(config.pool.dtype, "pool.dtype")
   replicas = Replicas(local_devices(config.engine.devices), config.engine.tensor)
   c = config.pool
-  return load.load_pool(_specs(config), dtype, c.allow_pickle, replicas, c.today)
+  return load.load_pool(
+    _specs(config), dtype, c.allow_pickle, replicas, c.today, c.thinking
+  )
 
 
 def plan(
@@ -170,8 +172,9 @@ def judge(
   try:
     chosen = [named[name]] if name in named else specs.parse_specs([name])
     dtype = config_lib.model_dtype(config.pool.dtype, "pool.dtype")
+    c = config.pool
     loaded = load.load_pool(
-      chosen, dtype, config.pool.allow_pickle, today=config.pool.today
+      chosen, dtype, c.allow_pickle, today=c.today, thinking=c.thinking
     )
   except ValueError as error:
     raise ValueError(f"task.judge={name!r}: allowed is {allowed}. {error}") from error

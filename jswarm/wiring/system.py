@@ -34,7 +34,8 @@ def load_system(
     changes["pool.dtype"] = dtype
   config = config_lib.resolve_default(changes)
   kind = config_lib.model_dtype(config.pool.dtype, "dtype")
-  loaded = load.load_pool(specs, kind, today=config.pool.today)
+  c = config.pool
+  loaded = load.load_pool(specs, kind, today=c.today, thinking=c.thinking)
   _check_bases(loaded, stored)
   return artifact.LoadedSystem(
     job,

@@ -149,6 +149,57 @@ def test_the_fingerprint_has_the_date_where_the_template_reads_it():
   assert marks["plain"][0] == marks["plain"][1]
 
 
+# As in Qwen3: an empty thought, which the model takes for one that has ended.
+THINKS = (
+  "{{ messages[0].content }}|"
+  "{%- if enable_thinking is defined and enable_thinking is false -%}"
+  "<think>\n\n</think>\n\n{%- endif -%}"
+)
+DEEP = "{{ messages[0].content }}|{{ '<think>' if thinking else '</think>' }}"
+
+
+@pytest.mark.parametrize(
+  "template, thinking, written",
+  [
+    (THINKS, None, "Hi|"),
+    (THINKS, True, "Hi|"),
+    (THINKS, False, "Hi|<think>\n\n</think>"),
+    (DEEP, None, "Hi|</think>"),
+    (DEEP, True, "Hi|<think>"),
+    (DEEP, False, "Hi|</think>"),
+    (CHATML, False, None),
+  ],
+)
+def test_a_template_that_can_is_told_whether_to_think(template, thinking, written):
+  write = lambda wish: chat_template.render(
+    template, "Hi", SPECIAL, chat_template.TODAY, "here", wish
+  )
+  said = write(thinking)
+  assert said == (write(None) if written is None else written)
+
+
+def test_the_fingerprint_has_the_wish_to_think_where_it_reaches_the_template():
+  for template, reaches in ((THINKS, True), (DEEP, True), (CHATML, False)):
+    tokenizer = _tokenizer(template)
+    marks = set()
+    for wish in (None, True, False):
+      tokenizer.thinking = wish
+      marks.add(tokenizer_lib.fingerprint(tokenizer))
+    assert len(marks) == (3 if reaches else 1)
+
+
+def test_a_wish_that_no_template_reads_is_told(caplog):
+  for template, thinking, said in (
+    (CHATML, False, 1), (CHATML, None, 0), (THINKS, False, 0), (None, False, 0),
+  ):  # fmt: skip
+    tokenizer = _tokenizer(template)
+    tokenizer.thinking = thinking
+    caplog.clear()
+    tokenizer_lib.check_template(tokenizer)
+    assert len(caplog.records) == said
+    assert all("pool.thinking=False changes nothing" in m for m in caplog.messages)
+
+
 BROKEN = {
   "a loop without an end": ("{% for m in messages %}{{ m.content }}", "is no Jinja"),
   "an unknown tag": ("{% frobnicate %}", "is no Jinja"),

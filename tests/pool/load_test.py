@@ -12,6 +12,7 @@ import safetensors.numpy
 from tokenizers import pre_tokenizers
 
 import jswarm
+from jswarm.core.types import Request
 from jswarm.engine import engine
 from jswarm.formats import gguf_model, hf_model, peft_adapter
 from jswarm.pool import load as load_lib
@@ -412,3 +413,33 @@ def test_an_adapter_that_names_another_base_of_equal_shapes_is_warned_of(
   assert len(said) == warned
   if warned:
     assert made_for in said[0] and disk[1] in said[0] and "check that" in said[0]
+
+
+def test_a_base_without_a_chat_template_is_told_only_to_those_who_ask_for_chat(
+  tmp_path, caplog
+):
+  base = folders.write_base(tmp_path / "no-template")
+  experts = engine.make_experts(jswarm.load_pool([base]), tiny.settings())
+  experts.ask([Request(0, "plain", 2)])
+  assert "chat template" not in caplog.text
+  experts.ask([Request(0, "asked", 2, True)])
+  assert "no-template has no chat template" in caplog.text
+
+
+def test_the_wish_to_think_reaches_the_prompt_and_the_record(tmp_path, monkeypatch):
+  base = pathlib.Path(folders.write_base(tmp_path / "base"))
+  template = "{{ messages[0].content }}{{ ' no' if enable_thinking is false }}"
+  (base / "chat_template.jinja").write_text(template)
+  asked = {}
+  for thinking in (None, False):
+    pool = jswarm.load_pool([str(base)], thinking=thinking)
+    made = engine.make_experts(pool, tiny.settings())
+    asked[thinking] = made.ask([Request(0, "yes", 2, True)])[0].prompt_tokens
+    assert pool.thinking is thinking and made.fixed
+  assert asked[False] == asked[None] + 1
+  plans = {}
+  for thinking in (None, False):
+    config = {**folders.SMALL, "pool.experts": (str(base),), "pool.thinking": thinking}
+    resolved = config_lib.resolve_default(config)
+    plans[thinking] = search.pool(resolved).thinking, resolved.flat["pool.thinking"]
+  assert plans == {None: (None, None), False: (False, False)}

@@ -80,6 +80,7 @@ def test_a_system_is_served_as_it_was_found(disk, tmp_path):
     "seed": 3,
     "pool.dtype": "bfloat16",
     "pool.today": "2024-07-26",
+    "pool.thinking": None,
     "generation.temperature": 1.5,
     "generation.top_p": 1.0,
     "engine.int8": False,
