@@ -60,7 +60,7 @@ def read_json(path) -> dict:
     )
   try:
     value = json.loads(path.read_text("utf-8"))
-  except ValueError as error:  # also UnicodeDecodeError
+  except (ValueError, RecursionError) as error:  # also UnicodeDecodeError
     raise ValueError(f"{path} is no JSON ({error}). {AGAIN}") from error
   if not isinstance(value, dict):
     raise ValueError(f"{path} holds a JSON {type(value).__name__}, not an object.")

@@ -95,7 +95,7 @@ def parse(fields: dict, where: str = "config.json") -> DecoderConfig:
     nested = fields["text_config"]
     fields = outer | {"model_type": f"{fields.get('model_type')}_text"} | nested
   family = fields.get("model_type")
-  if family not in _FAMILIES:
+  if not isinstance(family, str) or family not in _FAMILIES:
     raise ValueError(
       f"{where}: model_type is {family!r}; known: {', '.join(_FAMILIES)}. Use a model "
       "of one of these families."

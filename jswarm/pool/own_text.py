@@ -38,6 +38,8 @@ def differences(folder, base_tokenizer, base_stops, base_folder) -> list[str]:
 
 def _template(folder):
   """The chat template in a folder, by transformers' rules; None if there is none."""
+  config = os.path.join(folder, "tokenizer_config.json")
+  fields = files.read_json(config) if os.path.isfile(config) else {}
   path = os.path.join(folder, "chat_template.jinja")
   if os.path.isfile(path):
     try:
@@ -47,17 +49,14 @@ def _template(folder):
       raise ValueError(
         f"{path} is no text in UTF-8 ({error}). {files.AGAIN}"
       ) from error
-  path = os.path.join(folder, "tokenizer_config.json")
-  if not os.path.isfile(path):
-    return None
-  template = files.read_json(path).get("chat_template")
+  template = fields.get("chat_template")
   named = isinstance(template, list) and all(isinstance(t, dict) for t in template)
   if named:  # [{"name": ..., "template": ...}]
     template = {str(t.get("name")): t.get("template") for t in template}
-  template = chat_template.chosen(template, path)
+  template = chat_template.chosen(template, config)
   if not isinstance(template, (str, type(None))):
     raise ValueError(
-      f"{path}: chat_template is {template!r}; allowed: a text, or a list of objects "
+      f"{config}: chat_template is {template!r}; allowed: a text, or a list of objects "
       "with `name` and `template`. Take the file from the model's page."
     )
   return template

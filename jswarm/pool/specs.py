@@ -62,7 +62,7 @@ def identity(location: str) -> Hashable:
   """
   try:
     found = os.stat(location)
-  except OSError:
+  except (OSError, ValueError):  # also what is no name of a file: NUL, half characters
     return location
   return found.st_dev, found.st_ino
 

@@ -21,6 +21,7 @@ _AGAIN = re.compile(
 # What may stand between a cue and a label: "**(B", '"B', "$\boxed{\text{B".
 _WRAP = r"[\s\"'*_`(\[{$:]{0,6}"
 _VERBS = (
+  r"\bi(?:['’]d|\s(?:would|will))\s(?:say|answer)\b",
   r"\b(?:choose|chose|pick|picked|select|selected|go\s{1,2}with)\b",
   r"(?<![选選])(?:选择|選擇|选|選|選ぶのは)(?:项|項)?:?",
 )
@@ -102,7 +103,8 @@ def _choose(text: str, choices: Mapping[str, str]) -> str | None:
   text = _without_list(text, labels)
   opening = patterns.start.match(text)
   if opening and not _denied(opening, text):
-    return _label(opening, labels)
+    several = patterns.joined.match(text, opening.end())  # "(A) and (B)"
+    return None if several else _label(opening, labels)
   if marked := _found(patterns.marked, text):
     several = patterns.joined.match(text, marked[-1].end(marked[-1].lastindex))
     before = _joined_before(patterns, text, marked)

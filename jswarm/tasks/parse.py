@@ -21,11 +21,20 @@ _SENTENCE = re.compile(
 )
 _POLAR = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
 _TWIN = {"yes": "true", "no": "false", "true": "yes", "false": "no"}
+# Asked for, not said: "Reply yes or no."
+_EITHER = re.compile(
+  r"\b(?:yes|no|true|false)\s{0,2}(?:or|/)\s{0,2}(?:yes|no|true|false)\b", re.I
+)
+# A remark on the number before it: "5 hours (from 3 to 8)".
+_ASIDE = re.compile(
+  r"\((?:from|not|because|since|instead\sof|out\sof|(?:up|down)\sfrom)\b[^()\n]{0,60}\)",
+  re.I,
+)
 _RATING = re.compile(
   r"(?:\b(?:rating|score|grade|rate[ds]?(?:\s\w{1,9}){0,2}?(?:\s(?:as|at|with))?"
   r"(?:\san?)?)\b|评分|評分|得分|分数|分數|評価|スコア|점수|평점)"
   r"[\s*_\"']{0,4}(?:\([^)\n]{0,30}\)\s{0,3})?"
-  r"(?:is|of|as|:|=|是|为|為|は|は:)?[\s*_\"':(\[]{0,6}(?:\\boxed\{)?(?P<n>[0-9]{1,3})"
+  r"(?:(?:would|should)\sbe|is|of|as|:|=|是|为|為|は|は:)?[\s*_\"':(\[]{0,6}(?:\\boxed\{)?(?P<n>[0-9]{1,3})"
   rf"(?:\.0{{1,2}}(?![0-9]))?(?!{WORD}|[.,][0-9]"
   r"|\s{0,2}(?:-|–|to\b)\s{0,2}[0-9])"
   r"(?!\s{0,2}(?:/|out\s{1,2}of)\s{0,2}(?!10(?!\.?[0-9]))[0-9])",
@@ -51,7 +60,7 @@ _VERDICT = re.compile(
   re.I,
 )
 _YES = re.compile(
-  r"[\s*_\"'(]{0,4}(?:(?:yes|yeah|yep|correct|right|正确|正確|对|對|真|はい|正しい|네|맞)"
+  r"[\s*_\"'(]{0,4}(?:(?:that|it|this)(?:['’]s|\sis)\s)?(?:(?:yes|yeah|yep|correct|right|正确|正確|对|對|真|はい|正しい|네|맞)"
   rf"(?!{WORD})|是的|是(?:[。.!,]|$))",
   re.I,
 )
@@ -123,7 +132,7 @@ def last_number(text: str) -> numbers.Number | None:
         return told
   if not stated and (told := numbers.bold(text)):
     return told
-  for part in (*stated[:1], text):
+  for part in (*stated[:1], _ASIDE.sub("", text), text):
     held, told = numbers.last_in(part, stated=False)
     if held:
       return told
@@ -153,14 +162,23 @@ def rating(verdict: str) -> float:
   verdict = said(verdict)
   alone = _ALONE.fullmatch(verdict)
   for digits in (
-    [m["n"] for m in _RATING.finditer(verdict)],
-    [m["n"] for m in _OUT_OF_TEN.finditer(verdict)],
+    _ratings(_RATING, verdict),
+    _ratings(_OUT_OF_TEN, verdict),
     [alone[1]] if alone else [],
   ):
     allowed = [int(n) for n in digits if 1 <= int(n) <= 10]
     if allowed:
       return float(allowed[-1])
   return math.nan
+
+
+def _ratings(pattern: re.Pattern, verdict: str) -> list[str]:
+  """The numbers that a verdict names, but for what it denies: "8/10, not 3/10"."""
+  return [
+    m["n"]
+    for m in pattern.finditer(verdict)
+    if not cues.negated(verdict, m.start(), m.end())
+  ]
 
 
 def rating_as_published(verdict: str) -> float:
@@ -211,7 +229,20 @@ def _stated(text: str) -> list[str]:
   cues_told = [m for m in found if not cues.supposed(text, m.start())] or found
   ends = [m.start() for m in cues_told[1:]] + [len(text)]
   answers = [_after(text, m, end) for m, end in zip(cues_told, ends, strict=False)]
+  if _is_cut(answers):
+    answers.pop()
   return [answer for answer in reversed(answers) if answer]
+
+
+def _is_cut(answers: list[str]) -> bool:
+  """Is the last answer the beginning of one said twice before, cut by the limit?
+
+  Small models repeat themselves: "The answer is 14. The answer is 14. The answer is 1".
+  """
+  *whole, last = [a.split("\n", 1)[0].rstrip(" .") for a in answers[-3:]] or [""]
+  if len(whole) < 2 or answers[-1].endswith(".") or not last:
+    return False
+  return whole[0] == whole[1] != last and whole[1].startswith(last)
 
 
 def _after(text: str, cue: re.Match, end: int) -> str:
@@ -244,6 +275,7 @@ def _plain(text: str) -> str:
 
 def _polar(answer: str, gold: str) -> bool:
   """Compares with what a yes or no, else a true or false, says in the answer."""
+  answer = _EITHER.sub(" ", answer)
   for word, sense in ((gold, gold), (_TWIN[gold], _TWIN[gold])):
     pattern = rf"(?<!{WORD})((?:not|isn't|never) )?({word}|{_POLAR[word]})(?!{WORD})"
     found = list(re.finditer(pattern, answer))
