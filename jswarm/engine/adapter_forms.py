@@ -40,6 +40,7 @@ class Weights:
     mix: float32 [E, E'], rows' mixtures by owner, for packed adapters.
     placed: the expert that each replica serves, where they have params of their own.
     apart: an expert whose prompts fill packs has them for itself (`costly` adapters).
+    stops: int32 [S], what ends a reply of whole experts; None: as of the group.
   """
 
   params: PyTree
@@ -47,6 +48,7 @@ class Weights:
   mix: np.ndarray | None = None
   placed: tuple[int, ...] = ()
   apart: bool = False
+  stops: jax.Array | None = None
 
 
 def costly(platform: str, particles: PyTree, params: PyTree) -> bool:

@@ -272,7 +272,7 @@ class Batcher:
       stream.lanes = compute(
         stream.weights.params,
         stream.weights.adapters,
-        self._stops,
+        self._ends(stream.weights),
         stream.lanes,
         self._replicas.split(_mixture(stream.weights, owners, TOKEN_BLOCK)),
         self._replicas.split(rows),
@@ -297,7 +297,7 @@ class Batcher:
       stream.lanes = decode(
         stream.weights.params,
         stream.weights.adapters,
-        self._stops,
+        self._ends(stream.weights),
         stream.lanes,
         self._replicas.split(_mixture(stream.weights, owners, stream.queues[0].block)),
         self._replicas.split([np.int32(f) for f in fewest]),
@@ -351,6 +351,10 @@ class Batcher:
     new = shape not in self._shapes
     self._shapes.add(shape)
     return waits.told(f"compiling {what}", new)
+
+  def _ends(self, weights: adapter_forms.Weights) -> jax.Array:
+    """What ends a reply: of whole experts their own, not the first one's."""
+    return self._stops if weights.stops is None else weights.stops
 
   def _sizes(self, weights: adapter_forms.Weights) -> Sequence[int]:
     """Numbers of lanes that a replica may have."""

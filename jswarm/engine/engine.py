@@ -64,19 +64,18 @@ def make_experts(pool: load.Pool, settings: Settings) -> Experts:
       for e in members
     }
 
+  words = lambda e: by_expert[e].text(e).tokenizer
   return Experts(
     names=pool.names,
     groups=tuple(s.group.members for s in mixable),
     weights=tuple(s.particles.start for s in mixable),
     install=install,
     ask=ask,
-    count=lambda e, t: len(
-      tokenizer.encode(by_expert[e].group.tokenizer, [t], False)[0]
-    ),
-    clip=lambda e, t, n: tokenizer.clip(by_expert[e].group.tokenizer, t, n),
-    room=lambda e, limit: by_expert[e].room(limit),
+    count=lambda e, t: len(tokenizer.encode(words(e), [t], False)[0]),
+    clip=lambda e, t, n: tokenizer.clip(words(e), t, n),
+    room=lambda e, limit: by_expert[e].room(e, limit),
     save=save,
-    fixed=tuple(by_expert[e].particles.fixed for e in range(len(pool.names))),
+    fixed=tuple(by_expert[e].fixed(e) for e in range(len(pool.names))),
     holders=tuple(by_expert[e].holders(e) for e in range(len(pool.names))),
     score=functools.partial(readings.score, sources),
     logits=logits.make_logits(sources),

@@ -11,7 +11,7 @@ import time
 
 from jswarm.core.types import PyTree, Reply, Request
 from jswarm.distributed.devices import Replicas, local_devices
-from jswarm.engine import adapter_forms, packing, reply_store, schedule
+from jswarm.engine import adapter_forms, packing, rectangles, reply_store, schedule
 from jswarm.engine.batcher import Batcher
 from jswarm.engine.counters import Statistics
 from jswarm.engine.resident import Resident
@@ -34,10 +34,8 @@ class Served:
     )
     self.group = group = self.particles.group
     self._row = {expert: i for i, expert in enumerate(group.members)}
-    chats = (False, True) if tokenizer.has_template(group.tokenizer) else (False,)
-    self._overhead = 1 + max(
-      len(tokenizer.encode(group.tokenizer, [""], chat)[0]) for chat in chats
-    )
+    words = {id(group.text(i).tokenizer): i for i in range(len(group.members))}
+    self._overhead = {k: _overhead(group.text(i).tokenizer) for k, i in words.items()}
     self._rows = settings.rows or self._fitting_rows()
     self._batcher = Batcher(
       group.config,
@@ -59,10 +57,18 @@ class Served:
     """The processes that hold this expert of the pool; () if all do."""
     return self.particles.holders()[self._row[expert]]
 
-  def room(self, limit: int) -> int:
-    context = self.group.config.max_positions - limit
-    wanted = self._settings.max_prompt_tokens or context
-    return min(wanted, context) - self._overhead
+  def fixed(self, expert: int) -> str:
+    """Names what does not move of this expert of the pool."""
+    return self.particles.fixed[self._row[expert]]
+
+  def text(self, expert: int) -> load.Text:
+    """How this expert of the pool reads and ends text."""
+    return self.group.text(self._row[expert])
+
+  def room(self, expert: int, limit: int) -> int:
+    words, _, most = self.text(expert)
+    wanted = self._settings.max_prompt_tokens or most - limit
+    return min(wanted, most - limit) - self._overhead[id(words)]
 
   def ask(self, requests: list[Request]) -> list[Reply]:
     """Replies in the order of the requests."""
@@ -74,8 +80,9 @@ class Served:
         weights, self._portions(requests, mine, replies, kept), limit
       )
       began = time.perf_counter()
-      texts = tokenizer.decode(self.group.tokenizer, [said[i] for i in kept])
-      for (i, prompt), reply in zip(kept.items(), texts):
+      for i, prompt in kept.items():
+        words = self.text(requests[i].expert).tokenizer
+        (reply,) = tokenizer.decode(words, [said[i]])
         replies[i] = Reply(reply, len(prompt.tokens), len(said[i]))
       self._statistics.text_seconds += time.perf_counter() - began
       if self._store:
@@ -116,21 +123,15 @@ class Served:
 
   def _encode(self, requests, part):
     """A `Prompt` to each request of the part."""
-    tokens = {}
-    for chat in (False, True):
-      mine = [i for i in part if requests[i].chat == chat]
-      encoded = tokenizer.encode(
-        self.group.tokenizer, [requests[i].prompt for i in mine], chat
-      )
-      tokens.update(zip(mine, encoded))
+    asked = [requests[i] for i in part]
+    tokens = dict(zip(part, rectangles.encode_each(asked, self.text), strict=True))
     for i in part:
-      most = self.group.config.max_positions - requests[i].limit
-      if len(tokens[i]) > most:
+      most = self.text(requests[i].expert).max_positions
+      if len(tokens[i]) > most - requests[i].limit:
         raise ValueError(
           f"a prompt of {len(tokens[i])} tokens and {requests[i].limit}"
-          f" new ones exceed the context of"
-          f" {self.group.config.max_positions}:"
-          f" {requests[i].prompt[:80]!r}... Shorten the prompt, or lower task.limit."
+          f" new ones exceed the context of {most}: {requests[i].prompt[:80]!r}..."
+          " Shorten the prompt, or lower task.limit."
         )
     return [
       packing.Prompt(
@@ -154,7 +155,7 @@ class Served:
       prompt.tokens,
       prompt.limit,
       f"{s.sampling}|{how}{drawn}",
-      self.particles.vocabulary,
+      self.particles.vocabularies[prompt.owner],
     )
 
   def _streams(self, requests):
@@ -183,12 +184,15 @@ class Served:
       yield self.particles.alone(owner), of({owner})
 
   def _rounds(self, owners):
-    """Which expert is on which replica, round by round; the busiest first."""
+    """Which expert is on which replica, round by round; the busiest first. The experts
+    of a round end their replies alike."""
     rows = collections.Counter(owners)
     order = sorted(rows, key=lambda o: (-rows[o], o))
-    for first in range(0, len(order), self._replicas.count):
-      chosen = order[first : first + self._replicas.count]
-      yield tuple(chosen[d % len(chosen)] for d in range(self._replicas.count))
+    for stops in dict.fromkeys(self.group.text(o).stops for o in order):
+      alike = [o for o in order if self.group.text(o).stops == stops]
+      for first in range(0, len(alike), self._replicas.count):
+        chosen = alike[first : first + self._replicas.count]
+        yield tuple(chosen[d % len(chosen)] for d in range(self._replicas.count))
 
   def _fitting_rows(self):
     """Lanes whose cache fits the memory that base and adapters leave, in full."""
@@ -211,3 +215,9 @@ class Served:
     words = f"{self._settings.seed}|{name}|{request.limit}|{request.prompt}"
     digest = hashlib.sha256(words.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:4], "little")
+
+
+def _overhead(words) -> int:
+  """Most tokens that come to a prompt's own: of the template, BOS, a seam."""
+  chats = (False, True) if tokenizer.has_template(words) else (False,)
+  return 1 + max(len(tokenizer.encode(words, [""], chat)[0]) for chat in chats)

@@ -48,7 +48,7 @@ def make_logits(sources: Sequence[Source]) -> Logits:
   models, or merged (engine.form), are all on the device until it is dropped.
   """
   of = {expert: source for source in sources for expert in source.group.members}
-  words = lambda expert: of[expert].group.tokenizer
+  words = lambda expert: of[expert].text(expert).tokenizer
 
   def prefill(requests: Sequence[Request]):
     steps = max((r.limit for r in requests), default=0)
@@ -62,16 +62,18 @@ def make_logits(sources: Sequence[Source]) -> Logits:
     step=_advance,
     tokens=lambda expert: words(expert).get_vocab(),
     decode=lambda expert, ids: tokenizer.decode(words(expert), [ids])[0],
-    stops=tuple(tuple(of[expert].group.stops) for expert in sorted(of)),
+    stops=tuple(tuple(of[expert].text(expert).stops) for expert in sorted(of)),
   )
 
 
 def _open(source, requests, mine, steps):
   """Streams of one group after their prompts."""
   encoded = rectangles.encode(source, [requests[i] for i in mine])
-  prompts = [rectangles.begun(source, tokens) for tokens in encoded]
+  prompts = [
+    rectangles.begun(source, requests[i].expert, t) for i, t in zip(mine, encoded)
+  ]
   for i, tokens in zip(mine, prompts):
-    rectangles.check(source, tokens, steps, requests[i].prompt)
+    rectangles.check(source, requests[i].expert, tokens, steps, requests[i].prompt)
   rows = [Row(source.row(requests[i].expert), t) for i, t in zip(mine, prompts)]
   for weights, part in rectangles.streams(source, [row.owner for row in rows]):
     chosen = [rows[i] for i in part]

@@ -63,9 +63,9 @@ def _rows(source, candidates, mine):
   for place, request, reply, prompt, whole in zip(
     places, asked, replies, prompts, wholes
   ):
-    before = rectangles.begun(source, prompt)
+    before = rectangles.begun(source, request.expert, prompt)
     tokens = [*before, *whole[len(prompt) :]]
-    rectangles.check(source, tokens, 0, request.prompt + reply)
+    rectangles.check(source, request.expert, tokens, 0, request.prompt + reply)
     if len(tokens) > len(before):
       kept.append((place, Row(source.row(request.expert), tokens, len(before))))
   longest = {}
@@ -106,9 +106,11 @@ def hidden(sources: Sequence[Source], requests: Sequence[Request]) -> np.ndarray
   found = np.zeros((len(requests), max(widths.values(), default=0)), np.float32)
   for source, mine in rectangles.by_source(sources, requests):
     encoded = rectangles.encode(source, [requests[i] for i in mine])
-    prompts = [rectangles.begun(source, tokens) for tokens in encoded]
+    prompts = [
+      rectangles.begun(source, requests[i].expert, t) for i, t in zip(mine, encoded)
+    ]
     for i, tokens in zip(mine, prompts):
-      rectangles.check(source, tokens, 0, requests[i].prompt)
+      rectangles.check(source, requests[i].expert, tokens, 0, requests[i].prompt)
     pairs = sorted(zip(mine, prompts), key=lambda pair: (-len(pair[1]), pair[0]))
     rows = [Row(source.row(requests[i].expert), tokens) for i, tokens in pairs]
     found[[i for i, _ in pairs]] = rectangles.run(source, rows, _mean_states)

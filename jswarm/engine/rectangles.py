@@ -21,7 +21,7 @@ from jswarm.engine.settings import Settings
 from jswarm.formats import tokenizer
 from jswarm.model import lora
 from jswarm.model.decoder import Decoder, is_unstacked, make_decoder
-from jswarm.pool.load import Group
+from jswarm.pool.load import Group, Text
 
 _LEAST = 32  # tokens of a rectangle's rows: with `size_of`, few shapes
 MOST_ROWS = 64
@@ -38,6 +38,10 @@ class Source(NamedTuple):
   def row(self, expert: int) -> int:
     """The place of an expert of the pool in its group."""
     return self.group.members.index(expert)
+
+  def text(self, expert: int) -> Text:
+    """How an expert of the pool reads and ends text."""
+    return self.group.text(self.row(expert))
 
 
 class Row(NamedTuple):
@@ -86,35 +90,49 @@ def by_source(sources: Sequence[Source], requests) -> list[tuple[Source, list[in
 
 def encode(source: Source, requests, replies: Sequence[str] = ()) -> list[list[int]]:
   """Token ids of the prompts, each with the reply behind it if there are replies."""
+  return encode_each(requests, source.text, replies)
+
+
+def encode_each(
+  requests, text: Callable[[int], Text], replies: Sequence[str] = ()
+) -> list[list[int]]:
+  """`encode`, each request with the tokenizer of its expert, many at a time."""
   tokens: list[list[int]] = [[]] * len(requests)
-  for chat in (False, True):
-    mine = [i for i, r in enumerate(requests) if r.chat == chat]
+  alike: dict[tuple[int, bool], list[int]] = {}
+  for i, request in enumerate(requests):
+    words = text(request.expert).tokenizer
+    alike.setdefault((id(words), bool(request.chat)), []).append(i)
+  for (_, chat), mine in alike.items():
+    words = text(requests[mine[0]].expert).tokenizer
     after = [replies[i] for i in mine] if replies else ()
     prompts = [requests[i].prompt for i in mine]
-    encoded = tokenizer.encode(source.group.tokenizer, prompts, chat, after)
+    encoded = tokenizer.encode(words, prompts, chat, after)
     for i, ids in zip(mine, encoded):
       tokens[i] = ids
   return tokens
 
 
-def begun(source: Source, tokens: list[int]) -> list[int]:
+def begun(source: Source, expert: int, tokens: list[int]) -> list[int]:
   """Tokens of a prompt; of one without any, BOS, or EOS of a tokenizer without BOS: a
   model has to begin somewhere."""
   if tokens:
     return tokens
-  words = source.group.tokenizer
+  words = source.text(expert).tokenizer
   first = words.eos_token_id if words.bos_token_id is None else words.bos_token_id
   if first is None:
+    name = source.group.specs[source.row(expert)].name
     raise ValueError(
-      f"an empty prompt for {source.group.specs[0].name}, whose tokenizer has neither"
+      f"an empty prompt for {name}, whose tokenizer has neither"
       " BOS nor EOS to begin with: give a prompt of at least one token."
     )
   return [first]
 
 
-def check(source: Source, tokens: Sequence[int], new: int, prompt: str) -> None:
+def check(
+  source: Source, expert: int, tokens: Sequence[int], new: int, prompt: str
+) -> None:
   """Raises ValueError where tokens and `new` more exceed the context."""
-  most = source.group.config.max_positions
+  most = source.text(expert).max_positions
   if len(tokens) + new > most:
     raise ValueError(
       f"{len(tokens)} tokens and {new} new ones exceed the context of {most}:"

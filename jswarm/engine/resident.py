@@ -5,6 +5,7 @@ that `forms` chose, merged, rounded or split over devices, once an update; and s
 """
 
 import dataclasses
+import functools
 import os
 
 from absl import logging
@@ -19,6 +20,7 @@ from jswarm.distributed.devices import Replicas, tensor_specs
 from jswarm.engine import adapter_forms
 from jswarm.formats import hf_model, peft_adapter, tokenizer
 from jswarm.model import decoder, lora, quantize
+from jswarm.model.architecture import DecoderConfig
 from jswarm.pool import load
 
 _COPIES = (
@@ -38,8 +40,8 @@ class Resident:
     start: its particles as they came, float32.
     dense: particles are coefficients over the initial adapters.
     costly: see `adapter_forms.costly`.
-    vocabulary: fingerprint of the tokenizer.
-    fixed: names what does not move: base, tokenizer, stops.
+    vocabularies: of each expert the fingerprint of its tokenizer.
+    fixed: of each expert a name of what does not move: base, tokenizer, stops.
   """
 
   def __init__(self, group: load.Group, replicas: Replicas, dense: bool, int8: bool):
@@ -47,11 +49,15 @@ class Resident:
     self._dtype = jax.tree.leaves(group.particles)[0].dtype
     self.dense = dense and group.kind == "lora"
     still = self.dense or len(group.members) == 1  # particles that never move
-    self.vocabulary = tokenizer.fingerprint(group.tokenizer)
-    self.fixed = fingerprint(
-      (group.params, group.particles if still else None),
-      f"{group.config}{group.stops}{self._dtype}{self.vocabulary}",
-    )
+    self.vocabularies = [
+      tokenizer.fingerprint(group.text(i).tokenizer) for i in range(len(group.members))
+    ]
+    unmoved = (group.params, group.particles if still else None)
+    named = functools.cache(lambda words: fingerprint(unmoved, words))
+    self.fixed = [
+      named(f"{self._config(i)}{group.text(i).stops}{self._dtype}{vocabulary}")
+      for i, vocabulary in enumerate(self.vocabularies)
+    ]
     self._base = {"base_digest": group.base_digest(), "dtype": str(group.dtype)}
     self.start: PyTree = _start(group, replicas, self.dense)
     self._params = None if group.params is None else self._place(group.params)
@@ -88,7 +94,7 @@ class Resident:
     if owner not in self._digests:
       particles = devices.particle(self._particles, owner)
       fixed = self.group.particles if self.dense else None
-      self._digests[owner] = digest((particles, fixed), self.fixed)
+      self._digests[owner] = digest((particles, fixed), self.fixed[owner])
     return self._digests[owner]
 
   def mixed(self, form: str) -> adapter_forms.Weights:
@@ -115,16 +121,20 @@ class Resident:
     """One expert, merged or whole; one of them is placed at a time."""
     if owner not in self._alone:
       self._alone.clear()  # before the next is placed: memory holds one
-      self._alone[owner] = adapter_forms.Weights(params=self._expert(owner))
+      self._alone[owner] = adapter_forms.Weights(
+        params=self._expert(owner), stops=self._stops(owner)
+      )
     return self._alone[owner]
 
   def on_replicas(self, placed: tuple[int, ...]) -> adapter_forms.Weights:
     """Expert placed[d] on replica d; kept while all of them fit one round."""
     if placed not in self._placed:
       self._placed.clear()  # as above
-      trees = [self._layout(self._rounded(self._whole(owner))) for owner in placed]
+      trees = [self._layout(self._rounded(self._whole(o), o)) for o in placed]
       self._placed[placed] = adapter_forms.Weights(
-        params=self._replicas.split(trees, self._specs(trees[0])), placed=placed
+        params=self._replicas.split(trees, self._specs(trees[0])),
+        placed=placed,
+        stops=self._stops(placed[0]),  # those of all, see `Served._rounds`
       )
     return self._placed[placed]
 
@@ -135,7 +145,7 @@ class Resident:
 
   def _expert(self, owner: int) -> PyTree:
     if self.group.kind == "full":
-      return self._place(self._whole(owner))
+      return self._place(self._whole(owner), owner)
     adapter = self._adapter(self._particles, owner)
     return _merge(self._params, self._replicas.share(adapter, self._specs(adapter)))
 
@@ -150,15 +160,16 @@ class Resident:
     # Stacked layers are copied at every step by the CPU backend.
     return decoder.unstack(params) if self._replicas.platform == "cpu" else params
 
-  def _place(self, params: PyTree) -> PyTree:
-    params = self._layout(self._rounded(jax.device_put(params)))
+  def _place(self, params: PyTree, owner: int = 0) -> PyTree:
+    params = self._layout(self._rounded(jax.device_put(params), owner))
     return self._replicas.share(params, self._specs(params))
 
-  def _rounded(self, params: PyTree) -> PyTree:
+  def _rounded(self, params: PyTree, owner: int) -> PyTree:
     if not self._int8:
       return params
     rounded = quantize.quantize(params)
-    probe = tokenizer.encode(self.group.tokenizer, [_PROBE], False)[0]
+    words = self.group.text(owner).tokenizer
+    probe = tokenizer.encode(words, [_PROBE], False)[0]
     error = quantize.logit_error(
       decoder.make_decoder(self.group.config), params, rounded, probe
     )
@@ -170,6 +181,17 @@ class Resident:
       100 * error["agree"],
     )
     return rounded
+
+  def _config(self, owner: int) -> DecoderConfig:
+    """Of one expert: whole models of a group may differ in their context."""
+    most = self.group.text(owner).max_positions
+    return dataclasses.replace(self.group.config, max_positions=most)
+
+  def _stops(self, owner: int) -> jax.Array | None:
+    """What ends the replies of a whole expert; None for adapters, which share it."""
+    if self.group.kind != "full":
+      return None
+    return self._replicas.share(np.asarray(self.group.text(owner).stops, np.int32))
 
   def _specs(self, tree: PyTree) -> PyTree | None:
     return tensor_specs(tree) if self._replicas.tensor > 1 else None
@@ -183,7 +205,8 @@ class Resident:
     particles = self.start if particles is None else particles
     if group.kind == "full":
       whole = devices.particle(particles, i)
-      hf_model.save_whole(target, group.config, whole, group.tokenizer, group.stops)
+      text = group.text(i)
+      hf_model.save_whole(target, self._config(i), whole, text.tokenizer, text.stops)
       return {"kind": "full", "path": place}
     adapter = jax.tree.map(np.asarray, self._adapter(particles, i))
     peft_adapter.save_adapter(target, adapter, spec.base, group.config)

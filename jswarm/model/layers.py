@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jswarm.model.architecture import DecoderConfig, projection_shapes
 from jswarm.model.attention import Spans, attend, attend_spans, rotate
 
+_MOST = 1e18  # of a key or value: times any query it is far from the mask's 1e30
 _FEW = 64  # rows of a product up to which packing the kernel outweighs it
 _ACTIVATIONS = {"silu": nn.silu, "gelu_tanh": partial(nn.gelu, approximate=True)}
 
@@ -79,7 +80,10 @@ def low_rank(x, factors, step):
   """
   a, b = factors["A"], factors["B"]
   if step.gain is not None:
-    return dot((dot(x, a) * step.gain).astype(x.dtype), b)
+    # Selected, not only multiplied: what another's huge factors make of this row may
+    # be infinite, and nothing times that is NaN.
+    low = jnp.where(step.gain == 0, 0.0, dot(x, a) * step.gain)
+    return dot(low.astype(x.dtype), b)
   if step.owners is not None:
     a, b = a[step.owners], b[step.owners]
   blocks = x.reshape(a.shape[0], -1, x.shape[-1])
@@ -166,7 +170,7 @@ class Attention(nn.Module):
       k = RMSNorm(c, self.dtype, name="k_norm")(k)
     cos, sin = step.cos[base], step.sin[base]
     q = rotate(q, cos, sin)
-    k, v = rotate(k, cos, sin).swapaxes(1, 2), v.swapaxes(1, 2)
+    k, v = (_bounded(x).swapaxes(1, 2) for x in (rotate(k, cos, sin), v))
     if store is not None:
       store = tuple(_write(s, y, layer, step.end) for s, y in zip(store, (k, v)))
       k, v = (s if s.ndim == 4 else s[layer] for s in store)
@@ -175,6 +179,12 @@ class Attention(nn.Module):
     else:
       y = attend(c, q, k, v, step.q_positions, step.k_positions, window)
     return use("o", y.astype(x.dtype), c.o_bias), store
+
+
+def _bounded(x):
+  """Zeros for what no sane expert says: sequences that lie beside each other do not see
+  each other's keys and values because of a mask, which NaN and infinity pass."""
+  return jnp.where(jnp.abs(x) < _MOST, x, jnp.zeros((), x.dtype))
 
 
 def _write(store, new, layer, end):

@@ -118,13 +118,20 @@ def pack(adapters, dtype=jnp.float32, unstacked: bool = False) -> Packed:
   experts, count, _, rank = next(iter(shapes.values()))
   layers = {}
   for name, factors in adapters.items():
-    a = factors["A"].astype(dtype).transpose(1, 2, 0, 3)
-    b = factors["B"].astype(dtype).transpose(1, 0, 2, 3)
+    # Side by side in one product: what is no number would reach all, times zero too.
+    a, b = (_numbers(factors[side].astype(dtype)) for side in "AB")
+    a, b = a.transpose(1, 2, 0, 3), b.transpose(1, 0, 2, 3)
     layers[name] = {
       "A": a.reshape(*a.shape[:2], experts * rank),
       "B": b.reshape(count, experts * rank, -1),
     }
   return Packed(by_layer(layers, count) if unstacked else layers, experts, rank)
+
+
+@jax.jit
+def _numbers(x):
+  """Zeros for what is not finite."""
+  return jnp.where(jnp.isfinite(x), x, 0)
 
 
 def gain(packed, mix, tokens):

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import logging
 import jax
@@ -29,6 +29,14 @@ from jswarm.pool import own_text
 from jswarm.pool.specs import BUILTIN, Spec, identity, locate
 
 
+class Text(NamedTuple):
+  """How an expert reads text and ends it, and how many tokens it was made for."""
+
+  tokenizer: Any
+  stops: tuple[int, ...]
+  max_positions: int
+
+
 @dataclasses.dataclass(frozen=True)
 class Group:
   """Experts that share a base.
@@ -39,6 +47,8 @@ class Group:
     specs, members: the experts, and their indices in the pool.
     particles: leaves [E, ...]: {"q": {"A": [E, L, D, r], "B": [E, L, r, n]}, ...}
       in float32, or stacked decoder params.
+    texts: of whole models each one's own, which may differ in merges, chat template,
+      stops and context where vocabularies are one; empty: that of the base for all.
   """
 
   kind: str
@@ -49,6 +59,13 @@ class Group:
   stops: tuple[int, ...]
   params: PyTree | None
   particles: PyTree
+  texts: tuple[Text, ...] = ()
+
+  def text(self, row: int) -> Text:
+    """Of one expert, by its place in the group."""
+    if self.texts:
+      return self.texts[row]
+    return Text(self.tokenizer, self.stops, self.config.max_positions)
 
   @property
   def dtype(self):
@@ -323,11 +340,13 @@ def _stack_adapters(adapters):
 
 def _full_group(entries, specs, dtype, allow_pickle, replicas):
   """Whole models as particles, read leaf by leaf by the processes that hold them."""
-  readers, members = [], []
+  readers, members, texts = [], [], []
   for mine, base in entries:  # experts of one model too are a particle each
     readers += [_reader(base.folder, dtype, allow_pickle)] * len(mine)
     members += mine
-  _, base = entries[0]
+    text = Text(base.tokenizer, base.stops, base.config.max_positions)
+    texts += [text] * len(mine)
+  _, base = entries[0]  # but for texts, all of them are alike
 
   def leaf(path, like):
     read = lambda i: readers[i](tuple(key.key for key in path))
@@ -348,4 +367,5 @@ def _full_group(entries, specs, dtype, allow_pickle, replicas):
     base.stops,
     None,
     particles,
+    tuple(texts),
   )

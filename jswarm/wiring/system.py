@@ -52,13 +52,18 @@ def _check_bases(pool: load.Pool, stored) -> None:
   for group in pool.groups:
     if group.params is None:
       continue
-    entry = stored[group.specs[0].name]
     # An older system has no digest; in another dtype it says nothing.
-    known = entry.get("base_digest") and entry.get("dtype") == str(group.dtype)
-    if known and entry["base_digest"] != group.base_digest():
+    known = {
+      spec.name: stored[spec.name]["base_digest"]
+      for spec in group.specs
+      if stored[spec.name].get("base_digest")
+      and stored[spec.name].get("dtype") == str(group.dtype)
+    }
+    moved = [name for name, was in known.items() if was != group.base_digest()]
+    if moved:
       raise ValueError(
-        f"{group.specs[0].base} holds other weights than the base {entry['base']!r} of"
-        f" the search, on which {', '.join(spec.name for spec in group.specs)} were"
+        f"{group.specs[0].base} holds other weights than the base"
+        f" {stored[moved[0]]['base']!r} of the search, on which {', '.join(moved)} were"
         " found: give the base of that time as `base`."
       )
 

@@ -443,3 +443,22 @@ def test_the_wish_to_think_reaches_the_prompt_and_the_record(tmp_path, monkeypat
     resolved = config_lib.resolve_default(config)
     plans[thinking] = search.pool(resolved).thinking, resolved.flat["pool.thinking"]
   assert plans == {None: (None, None), False: (False, False)}
+
+
+def test_of_whole_models_in_one_group_each_keeps_the_text_of_its_own_folder(tmp_path):
+  one, two = (
+    pathlib.Path(folders.write_base(tmp_path / name, seed=i))
+    for i, name in enumerate(("one", "two"))
+  )
+  (two / "chat_template.jinja").write_text("Q: {{ messages[0].content }}")
+  (two / "generation_config.json").write_text('{"eos_token_id": [1, 5]}')
+  fields = json.loads((two / "config.json").read_text())
+  fields["max_position_embeddings"] = 100
+  (two / "config.json").write_text(json.dumps(fields))
+  for order in ((one, two), (two, one)):
+    (group,) = jswarm.load_pool([str(folder) for folder in order]).groups
+    text = {path.name: group.text(row) for row, path in enumerate(order)}
+    assert text["one"].tokenizer.chat_template is None
+    assert text["two"].tokenizer.chat_template == "Q: {{ messages[0].content }}"
+    assert {1, 5} <= set(text["two"].stops) and 5 not in text["one"].stops
+    assert (text["one"].max_positions, text["two"].max_positions) == (256, 100)

@@ -7,6 +7,7 @@ import pytest
 
 import jswarm
 from jswarm.systems import artifact, prompts, waves
+from jswarm.wiring import system
 from tests import folders
 
 
@@ -151,6 +152,24 @@ def test_a_base_whose_weights_were_replaced_is_refused(disk, tmp_path):
   other = folders.write_base(tmp_path / "other", seed=9)
   with pytest.raises(ValueError, match="other holds other weights than the base"):
     jswarm.load_system(tmp_path / "best", base=str(other))
+
+
+def test_one_base_given_for_experts_of_two_is_refused_by_the_experts_it_is_not_of(
+  disk, tmp_path
+):
+  root, base, adapters = disk
+  other = folders.write_base(tmp_path / "second", seed=9)
+  pairs = [{"adapter": adapters[0]}, {"adapter": adapters[1], "base": other}]
+  pool = jswarm.load_pool(pairs, base=base)
+  stored = {
+    spec.name: {"base": spec.base, "base_digest": g.base_digest(), "dtype": "float32"}
+    for g in pool.groups
+    for spec in g.specs
+  }
+  system._check_bases(pool, stored)
+  both = jswarm.load_pool(adapters[:2], base=base)
+  with pytest.raises(ValueError, match="second' of the search, on which skill1 were"):
+    system._check_bases(both, stored)
 
 
 def test_a_base_that_moved_can_be_given(disk, tmp_path):
