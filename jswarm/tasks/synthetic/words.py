@@ -113,7 +113,7 @@ def questions(
   draw = lambda: _question(rng, sample(rng, names, parts))
   return [
     {"id": f"{split}-{seed}-{k}", **record}
-    for k, record in enumerate(_distinct(draw, split, count))
+    for k, record in enumerate(distinct(draw, split, count))
   ]
 
 
@@ -144,7 +144,7 @@ def records(
   rng = random.Random(f"{split}-{seed}-records")
   draw = lambda: _question(rng, [choose(rng, names, weights) for _ in range(PARTS)])
   made = []
-  for record in _distinct(draw, split, count):
+  for record in distinct(draw, split, count):
     replies = []
     if rng.random() < talk:
       others = 1 + below(rng, MOST_RESPONSES)
@@ -222,11 +222,16 @@ def vocabulary() -> list[str]:
 
 
 def tokenizer():
-  """A word tokenizer of `vocabulary` that transformers loads from tokenizer.json."""
+  """A word tokenizer of `vocabulary`."""
+  return word_tokenizer(vocabulary())
+
+
+def word_tokenizer(vocabulary: Sequence[str]):
+  """A tokenizer of whole words that transformers loads from tokenizer.json."""
   from tokenizers import Tokenizer, models, pre_tokenizers
   from transformers import PreTrainedTokenizerFast
 
-  words = {word: i for i, word in enumerate(vocabulary())}
+  words = {word: i for i, word in enumerate(vocabulary)}
   backend = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
   backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
   return PreTrainedTokenizerFast(
@@ -247,24 +252,31 @@ def _question(rng, skills):
   }
 
 
-def _distinct(draw, split, count):
-  """`count` different questions of the split."""
-  if split not in SPLITS:
-    raise ValueError(lookup.unknown("split", split, SPLITS))
-  low, high = SPLITS[split]
+def distinct(
+  draw: Callable[[], dict[str, Any]], split: str, count: int
+) -> list[dict[str, Any]]:
+  """`count` records of `draw` with different questions of the split."""
   seen, found = set(), []
   for _ in range(100 * count + 1000):
     if len(found) == count:
       return found
     record = draw()
     question = record["question"]
-    if question not in seen and low <= _byte(question) < high:
+    if question not in seen and belongs(question, split):
       found.append(record)
       seen.add(question)
   raise ValueError(
     f"only {len(found)} different questions found for split {split!r}, {count} wanted:"
     " ask for fewer, or for more parts or skills"
   )
+
+
+def belongs(question: str, split: str) -> bool:
+  """Is a question of this split? Decided by its own hash."""
+  if split not in SPLITS:
+    raise ValueError(lookup.unknown("split", split, SPLITS))
+  low, high = SPLITS[split]
+  return low <= _byte(question) < high
 
 
 def _byte(question):

@@ -1,0 +1,50 @@
+"""The pool of the world council: a base from scratch and ten experts on it.
+
+  python -m experiments.train_experts --config=configs/council_pool.py --out=pools/council
+
+The base learns to read and to pass on what it hears and knows nothing by itself; each
+expert learns its own tables on top. pools/council is what ships as jswarm/data/council.
+"""
+
+from ml_collections import ConfigDict
+
+from jswarm.tasks.synthetic import council
+
+BASE, EXPERT = 600, 300  # updates
+BATCH = 64
+
+
+def source(expert, steps):
+  return dict(
+    records="jswarm.tasks.synthetic.council:records",
+    count=BATCH * steps,
+    dev_count=200,
+    arguments={"expert": expert},
+    limit=council.FIELDS["task.limit"],
+  )
+
+
+def get_config():
+  config = ConfigDict()
+  config.max_tokens = 128
+  config.base = ConfigDict(
+    dict(
+      config=dict(
+        width=64,
+        layers=3,
+        heads=4,
+        kv_heads=4,
+        head_dim=16,
+        hidden=192,
+        max_positions=160,
+      ),
+      tokenizer="jswarm.tasks.synthetic.council:tokenizer",
+      source=source("", BASE),
+      settings=dict(steps=BASE, batch=BATCH, lr=3e-3, warmup=50, weight_decay=0.01),
+    )
+  )
+  config.settings = ConfigDict(
+    dict(steps=EXPERT, batch=BATCH, lr=3e-3, warmup=20, rank=8, alpha=16.0, seed=0)
+  )
+  config.experts = ConfigDict({name: source(name, EXPERT) for name in council.NAMES})
+  return config
