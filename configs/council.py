@@ -1,7 +1,9 @@
-"""The world council: an answer has eight parts, known to different experts of ten; the utility is the
-share of right ones (docs/worlds.md).
+"""The world council: what a graph of its experts can find (docs/worlds.md).
 
   python -m experiments.search --config=configs/council.py --workdir=runs/council
+
+An answer has eight parts that different experts know, and the utility is the share of
+right ones.
 """
 
 from jswarm.tasks.synthetic import council

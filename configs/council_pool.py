@@ -1,6 +1,7 @@
 """The pool of the world council: a base from scratch and ten experts on it.
 
-  python -m experiments.train_experts --config=configs/council_pool.py --out=pools/council
+  python -m experiments.train_experts --config=configs/council_pool.py \
+    --out=pools/council
 
 The base learns to read and to pass on what it hears and knows nothing by itself; each
 expert learns its own tables on top. pools/council is what ships as jswarm/data/council.

@@ -1,7 +1,9 @@
-"""The world relay: an answer needs three or four stages in order, each known to two of ten experts;
-the utility is how far it has come (docs/worlds.md).
+"""The world relay: what a graph of its experts can find (docs/worlds.md).
 
   python -m experiments.search --config=configs/relay.py --workdir=runs/relay
+
+An answer needs three or four stages in order, each known to two of ten experts, and
+the utility is how far it has come.
 """
 
 from jswarm.tasks.synthetic import relay

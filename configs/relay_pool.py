@@ -1,6 +1,7 @@
 """The pool of the world relay: a base from scratch and ten experts on it.
 
-  python -m experiments.train_experts --config=configs/relay_pool.py --out=pools/relay
+  python -m experiments.train_experts --config=configs/relay_pool.py \
+    --out=pools/relay
 
 The base learns to read and to pass on what it hears and knows nothing by itself; each
 expert learns its own tables on top. pools/relay is what ships as jswarm/data/relay.

@@ -42,6 +42,7 @@ _MODEL = flags.DEFINE_string(
 _DATA = flags.DEFINE_string(
   "data", "data/eval/gsm8k.json", "Published GSM8K; self-made sums where it is missing."
 )
+_WORLD = flags.DEFINE_list("world", [], "Of worlds: some of them; empty: all.")
 _DEV = flags.DEFINE_integer("dev", 4, "D, questions of a search.", 1)
 _PROFILE = flags.DEFINE_string(
   "profile", "", "Folder of a trace of one more run of ours, for Perfetto."
@@ -66,6 +67,7 @@ def main(argv):
     peers=_PEERS.value,
     model=_MODEL.value,
     data=_DATA.value,
+    worlds=tuple(_WORLD.value),
     dev=_DEV.value,
     profile=_PROFILE.value,
   )

@@ -32,6 +32,7 @@ class Options:
     peers: suite `experts` is also timed beside peft.
     model: folder of the model; data: a published gsm8k.json, or self-made questions
       where there is no such file.
+    worlds: names of synthetic worlds; empty: all.
     dev: questions of a search; profile: folder of traces of our side, or empty.
   """
 
@@ -48,6 +49,7 @@ class Options:
   peers: bool = True
   model: str = "models/smollm2-135m-instruct"
   data: str = ""
+  worlds: tuple[str, ...] = ()
   dev: int = 4
   profile: str = ""
   seed: int = 0

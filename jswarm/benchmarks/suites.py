@@ -3,7 +3,16 @@
 from collections.abc import Callable
 
 from jswarm.benchmarks import compile as compile_suite
-from jswarm.benchmarks import decode, experts, generate, pso, scaling, search, speculate
+from jswarm.benchmarks import (
+  decode,
+  experts,
+  generate,
+  pso,
+  scaling,
+  search,
+  speculate,
+  worlds,
+)
 from jswarm.benchmarks.harness import Options, Record
 
 SUITES: dict[str, Callable[[Options], list[Record]]] = {
@@ -15,6 +24,7 @@ SUITES: dict[str, Callable[[Options], list[Record]]] = {
   "decode": decode.run,
   "scaling": scaling.run,
   "compile": compile_suite.run,
+  "worlds": worlds.run,
 }
 
 
