@@ -11,15 +11,15 @@ from ml_collections import ConfigDict
 
 from jswarm.tasks.synthetic import council
 
-BASE, EXPERT = 600, 300  # updates
-BATCH = 64
+BASE, EXPERT = 500, 120  # updates
+BATCH = 48
 
 
 def source(expert, steps):
   return dict(
     records="jswarm.tasks.synthetic.council:records",
     count=BATCH * steps,
-    dev_count=200,
+    dev_count=100,
     arguments={"expert": expert},
     limit=council.FIELDS["task.limit"],
   )
@@ -32,20 +32,31 @@ def get_config():
     dict(
       config=dict(
         width=64,
-        layers=3,
+        layers=2,
         heads=4,
         kv_heads=4,
         head_dim=16,
-        hidden=192,
+        hidden=128,
         max_positions=160,
       ),
       tokenizer="jswarm.tasks.synthetic.council:tokenizer",
       source=source("", BASE),
-      settings=dict(steps=BASE, batch=BATCH, lr=3e-3, warmup=50, weight_decay=0.01),
+      settings=dict(
+        steps=BASE, batch=BATCH, lr=3e-3, multiple=32, warmup=50, weight_decay=0.01
+      ),
     )
   )
   config.settings = ConfigDict(
-    dict(steps=EXPERT, batch=BATCH, lr=3e-3, warmup=20, rank=8, alpha=16.0, seed=0)
+    dict(
+      steps=EXPERT,
+      batch=BATCH,
+      multiple=32,
+      lr=3e-3,
+      warmup=10,
+      rank=8,
+      alpha=16.0,
+      seed=0,
+    )
   )
   config.experts = ConfigDict({name: source(name, EXPERT) for name in council.NAMES})
   return config

@@ -1,4 +1,4 @@
-"""The suite of the worlds: complete rows, graphs as a search draws them, right mixes."""
+"""The suite of the worlds: complete rows, graphs as a search draws them, mixes."""
 
 import dataclasses
 

@@ -4,7 +4,7 @@
 
 Each part has a secret table; an expert knows one part or two, says "-" for what it
 does not know, and repeats what it hears, marked as hearsay: a6 from its own knowledge,
-a6' from one who knows, a6'' from one who was told. It listens to the first two who
+a6' from one who knows, a6'' from one who was told. It listens to the last two who
 speak to it and does not repeat what was hearsay twice over. So the one who answers has
 to stand two steps from all who know, which neither a star nor a chain gives.
 """
@@ -98,16 +98,16 @@ def reply(known: str, question: str, heard: Sequence[str] = ()) -> str:
 
   Args:
     known: its parts, "" for none.
-    question: as of `questions`; heard: replies, of which the first two count. For a
+    question: as of `questions`; heard: replies, of which the last two count. For a
       part that it does not know it takes what is nearest to its source, of equally
-      near words the first.
+      near words the last.
   """
   said = []
   for place, (part, value) in enumerate(_parts(question)):
     if part in known:
       said.append(f"{part}{TABLES[part][value]}")
       continue
-    near = [text.split()[place] for text in heard[:SPAN] if text.split()[place:]]
+    near = [text.split()[place] for text in heard[::-1][:SPAN] if text.split()[place:]]
     near = [w for w in near if w != UNKNOWN and w.count("'") < HOPS]
     said.append(min(near, key=lambda w: w.count("'")) + "'" if near else UNKNOWN)
   return " ".join(said)
@@ -201,7 +201,7 @@ def _parts(question):
 
 def _others(rng):
   """What 1 to 9 predecessors say, each knowing few parts or many."""
-  count = 1 + min(below(rng, MOST_RESPONSES), below(rng, MOST_RESPONSES))
+  count = 1 + min(below(rng, MOST_RESPONSES) for _ in range(3))
   said = []
   for _ in range(count):
     share = rng.random()

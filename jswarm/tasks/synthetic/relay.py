@@ -225,12 +225,17 @@ def _parts(question):
 
 def _others(rng, kind, furthest, start):
   """What 1 to 9 predecessors say, none of them further than `furthest`."""
-  count = 1 + min(below(rng, MOST_RESPONSES), below(rng, MOST_RESPONSES))
+  count = 1 + min(below(rng, MOST_RESPONSES) for _ in range(3))
   kinds = [kind + below(rng, furthest - kind + 1) for _ in range(count)]
   kinds[below(rng, count)] = furthest
+  # Two of a kind mostly agree, as those who heard the same do.
+  agreed = {k: [below(rng, VALUES) for _ in PLACES] for k in range(kind, furthest + 1)}
+  agreed[kind] = start
   said = []
   for k in kinds:
-    values = start if k == kind else [below(rng, VALUES) for _ in PLACES]
+    values = agreed[k]
+    if k > kind and rng.random() < 0.05:
+      values = [below(rng, VALUES) for _ in PLACES]
     said.append(write(k, values))
   return said
 

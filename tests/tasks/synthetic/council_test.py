@@ -50,8 +50,8 @@ def test_an_expert_says_what_it_knows_and_repeats_the_nearest_of_two_neighbours(
   first = "a7 b1' c1'' d1' - - - -"
   second = "- b2 c2 d2' - f2'' - -"
   third = "- - - - - - g3 h3"
-  said = council.reply("ae", question, [first, second, third])
-  assert said == f"a{a} b2' c2' d1'' e{e} - - -"
+  said = council.reply("ae", question, [third, first, second])
+  assert said == f"a{a} b2' c2' d2'' e{e} - - -"
   assert council.reply("", question, [said]).startswith(f"a{a}' b2'' c2'' - e{e}' -")
   assert council.reply("", question, ["", "- b3"]) == "- b3' - - - - - -"
 
