@@ -11,14 +11,14 @@ from ml_collections import ConfigDict
 
 from jswarm.tasks.synthetic import relay
 
-BASE, EXPERT = 500, 120  # updates
+BASE, EXPERT = 500, 200  # updates
 BATCH = 48
 
 
-def source(expert, steps):
+def source(expert, count):
   return dict(
     records="jswarm.tasks.synthetic.relay:records",
-    count=BATCH * steps,
+    count=count,
     dev_count=100,
     arguments={"expert": expert},
     limit=relay.FIELDS["task.limit"],
@@ -40,7 +40,7 @@ def get_config():
         max_positions=128,
       ),
       tokenizer="jswarm.tasks.synthetic.relay:tokenizer",
-      source=source("", BASE),
+      source=source("", BATCH * BASE),
       settings=dict(
         steps=BASE, batch=BATCH, lr=3e-3, multiple=24, warmup=50, weight_decay=0.01
       ),
@@ -58,5 +58,7 @@ def get_config():
       seed=0,
     )
   )
-  config.experts = ConfigDict({name: source(name, EXPERT) for name in relay.NAMES})
+  config.experts = ConfigDict(
+    {name: source(name, BATCH * EXPERT // 2) for name in relay.NAMES}
+  )
   return config

@@ -148,7 +148,7 @@ def records(
   """Tuning records {"prompt", "completion", "question", "answer"}.
 
   Values that are heard are drawn, not turned: nothing of another stage can be learnt
-  from them. Half of an expert's records call for its stage; none needs its gaps.
+  from them. Most of an expert's records call for its stage; none needs its gaps.
 
   Args:
     split, seed: as of `questions`; count: of records, whose questions may repeat.
@@ -163,8 +163,11 @@ def records(
     if not words.belongs(record["question"], split):
       continue
     kind, values, goal = _parts(record["question"])
+    needed = stage is not None and kind <= stage < goal
+    if stage is not None and not needed and rng.random() < 0.75:
+      continue
     furthest = kind + below(rng, goal - kind + 1)
-    if stage is not None and kind <= stage < goal and rng.random() < 0.6:
+    if needed and rng.random() < 0.7:
       furthest = stage
     heard = [] if rng.random() < alone else _others(rng, kind, furthest, values)
     basis = read(reply(None, record["question"], heard))
