@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from jswarm.tasks.synthetic import council
 
-BASE, EXPERT = 500, 200  # updates
+BASE, EXPERT = 500, 100  # updates
 BATCH = 48
 
 
@@ -19,7 +19,7 @@ def source(expert, count):
   return dict(
     records="jswarm.tasks.synthetic.council:records",
     count=count,
-    dev_count=100,
+    dev_count=60,
     arguments={"expert": expert},
     limit=council.FIELDS["task.limit"],
   )
@@ -40,7 +40,7 @@ def get_config():
         max_positions=160,
       ),
       tokenizer="jswarm.tasks.synthetic.council:tokenizer",
-      source=source("", BATCH * BASE),
+      source=source("", BATCH * BASE // 2),
       settings=dict(
         steps=BASE, batch=BATCH, lr=3e-3, multiple=32, warmup=50, weight_decay=0.01
       ),

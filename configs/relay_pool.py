@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from jswarm.tasks.synthetic import relay
 
-BASE, EXPERT = 500, 200  # updates
+BASE, EXPERT = 500, 160  # updates
 BATCH = 48
 
 
