@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from jswarm.tasks.synthetic import council
 
-BASE, EXPERT = 500, 100  # updates
+BASE, EXPERT = 500, 70  # updates
 BATCH = 48
 
 
@@ -19,7 +19,7 @@ def source(expert, count):
   return dict(
     records="jswarm.tasks.synthetic.council:records",
     count=count,
-    dev_count=60,
+    dev_count=0,
     arguments={"expert": expert},
     limit=council.FIELDS["task.limit"],
   )
@@ -42,7 +42,7 @@ def get_config():
       tokenizer="jswarm.tasks.synthetic.council:tokenizer",
       source=source("", BATCH * BASE // 2),
       settings=dict(
-        steps=BASE, batch=BATCH, lr=3e-3, multiple=32, warmup=50, weight_decay=0.01
+        steps=BASE, batch=BATCH, lr=3e-3, multiple=64, warmup=50, weight_decay=0.01
       ),
     )
   )
@@ -50,7 +50,7 @@ def get_config():
     dict(
       steps=EXPERT,
       batch=BATCH,
-      multiple=32,
+      multiple=64,
       lr=3e-3,
       warmup=10,
       rank=8,
