@@ -43,6 +43,8 @@ _DATA = flags.DEFINE_string(
   "data", "data/eval/gsm8k.json", "Published GSM8K; self-made sums where it is missing."
 )
 _WORLD = flags.DEFINE_list("world", [], "Of worlds: some of them; empty: all.")
+_STEPS = flags.DEFINE_list("steps", [], "Of methods: role, weight, both; empty: all.")
+_SEEDS = flags.DEFINE_integer("seeds", 5, "Of methods: searches of a variant.", 1)
 _DEV = flags.DEFINE_integer("dev", 4, "D, questions of a search.", 1)
 _PROFILE = flags.DEFINE_string(
   "profile", "", "Folder of a trace of one more run of ours, for Perfetto."
@@ -68,6 +70,8 @@ def main(argv):
     model=_MODEL.value,
     data=_DATA.value,
     worlds=tuple(_WORLD.value),
+    steps=tuple(_STEPS.value),
+    seeds=_SEEDS.value,
     dev=_DEV.value,
     profile=_PROFILE.value,
   )

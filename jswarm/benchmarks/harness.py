@@ -32,7 +32,8 @@ class Options:
     peers: suite `experts` is also timed beside peft.
     model: folder of the model; data: a published gsm8k.json, or self-made questions
       where there is no such file.
-    worlds: names of synthetic worlds; empty: all.
+    worlds: names of synthetic worlds; steps: role, weight, both; empty: all.
+    seeds: searches of a variant.
     dev: questions of a search; profile: folder of traces of our side, or empty.
   """
 
@@ -50,6 +51,8 @@ class Options:
   model: str = "models/smollm2-135m-instruct"
   data: str = ""
   worlds: tuple[str, ...] = ()
+  steps: tuple[str, ...] = ()
+  seeds: int = 5
   dev: int = 4
   profile: str = ""
   seed: int = 0

@@ -7,6 +7,7 @@ from jswarm.benchmarks import (
   decode,
   experts,
   generate,
+  methods,
   pso,
   scaling,
   search,
@@ -25,6 +26,7 @@ SUITES: dict[str, Callable[[Options], list[Record]]] = {
   "scaling": scaling.run,
   "compile": compile_suite.run,
   "worlds": worlds.run,
+  "methods": methods.run,
 }
 
 

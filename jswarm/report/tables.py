@@ -11,6 +11,8 @@ LABELS = {
   "star": "star",
   "chain": "chain",
   "random": "random DAG",
+  "majority_vote": "majority vote",
+  "random_search": "random search",
   "system": "found system",
 }
 ALPHA = 0.05  # one-sided level of the paired bootstrap

@@ -3,17 +3,22 @@
 Kept after each contender: a run that is killed here goes on with the next one.
 """
 
+from collections.abc import Callable
+import functools
+
 from absl import logging
 import jax
 import numpy as np
 
 from jswarm.distributed import processes
 from jswarm.graphs import decode
+from jswarm.run import chance
 from jswarm.run.session import Session
 from jswarm.systems import artifact
 from jswarm.systems import system as system_lib
+from jswarm.systems.answerer import Answerer
+from jswarm.systems.answerers import MajorityVote
 from jswarm.systems.evaluate import Evaluation, mean
-from jswarm.systems.system import Job
 
 _key = jax.jit(jax.random.key)  # else it is several small programs
 
@@ -31,34 +36,38 @@ def run(session: Session) -> dict[str, Evaluation]:
   if kept:
     session.take_up(kept)
     rows = kept["tested"]
-  jobs = contenders(session)
-  for name, job in jobs.items():
+  chosen = contenders(session)
+  for name, choose in chosen.items():
     if name in rows:
       continue
+    job = choose()
     logging.info("Testing %s on %d questions.", name, len(plan.task.test))
     done = session.evaluator.evaluate([job], plan.task.test)[0]
     rows[name] = [done.scores.tolist(), done.replies, done.error]
     if files:
       files.keep_tests({"iteration": iteration, "tested": rows, **session.spending()})
-  return {name: _evaluation(*rows[name]) for name in jobs}
+  return {name: _evaluation(*rows[name]) for name in chosen}
 
 
-def contenders(session: Session) -> dict[str, Job]:
-  """The systems that are tested, by name; all but the first on weights as they came."""
+def contenders(session: Session) -> dict[str, Callable[[], Answerer]]:
+  """Who is tested, by name, chosen when its turn comes; all but the first stand on
+  weights as they came."""
   plan, state = session.plan, session.reached
   names, first = plan.experts.names, session.memo.first
   best = session.memo.named(state.best.weights)
-  jobs = {
-    "system": artifact.job_of(state.best, best),
-    "initial": artifact.job_of(state.initial, first),
-    "best_single": system_lib.single(names.index(session.best_single()), first),
+  chosen: dict[str, Callable[[], Answerer]] = {
+    "system": lambda: artifact.job_of(state.best, best),
+    "initial": lambda: artifact.job_of(state.initial, first),
+    "best_single": lambda: system_lib.single(names.index(session.best_single()), first),
   }
   if plan.baselines:
     size, key = len(names), _key(np.int64(plan.seed))
     for name in ("star", "chain", "random"):
       dag = decode.TOPOLOGIES[name](size, key)
-      jobs[name] = system_lib.make_job(dag, weights=first)
-  return jobs
+      chosen[name] = functools.partial(system_lib.make_job, dag, weights=first)
+    chosen["majority_vote"] = lambda: MajorityVote(session.by_dev(), weights=first)
+    chosen["random_search"] = lambda: chance.best_of_random(session)
+  return chosen
 
 
 def _evaluation(scores, replies, error):

@@ -190,15 +190,20 @@ def _row(session, infos):
     "iteration": int(state.iteration),
     "best": float(state.best.utility),
     "stalled": int(state.stalled),
+    "systems": sum(len(info.evaluations) for info in infos),
     **session.plan.meter.spent,
   }
   for info in infos:
     row.update({f"{info.step}/{name}": value for name, value in info.metrics.items()})
+  if dags := row.get("role/dags"):
+    before = {name for old in session.history for name in old.get("role/dags", [])}
+    row["role/seen"] = sum(name in before for name in dags) / len(dags)
   if processes.is_writer():
     logging.info(
-      "iteration %d: best %.4f, %d of %d calls made",
+      "iteration %d: best %.4f, graphs' mean %.4f, %d of %d calls made",
       row["iteration"],
       row["best"],
+      row.get("role/mean", float("nan")),
       row["made"],
       row["calls"],
     )

@@ -109,6 +109,11 @@ class Session:
     """The expert with the greatest dev utility alone, as it came."""
     return max(self.singles, key=lambda name: _or_low(self.singles[name]))
 
+  def by_dev(self) -> tuple[int, ...]:
+    """All experts, the one with the greatest dev utility alone first."""
+    value = [_or_low(self.singles[name]) for name in self.plan.experts.names]
+    return tuple(sorted(range(len(value)), key=lambda e: -value[e]))
+
 
 @dataclasses.dataclass(frozen=True)
 class Result:

@@ -136,7 +136,7 @@ def get_config() -> ConfigDict:
     dict(
       tensorboard=True,
       progress=True,
-      baselines=False,  # also test star, chain and random DAGs of the experts
+      baselines=False,  # also test star, chain, a vote, and random search
     )
   )
   return config.lock()  # a field misspelt in an overlay is an error
