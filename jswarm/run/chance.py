@@ -1,4 +1,4 @@
-"""What luck finds at the same price: as many random graphs as the search scored systems.
+"""What luck finds at the same price: as many random graphs as were scored systems.
 
 history -> how many -> proposals.first, decoded -> score on dev -> the best one
 """
