@@ -1,9 +1,11 @@
 """The world council: what a graph of its experts can find (docs/worlds.md).
 
+  python -m experiments.train_experts --config=configs/council_pool.py \
+    --out=pools/council
   python -m experiments.search --config=configs/council.py --workdir=runs/council
 
 An answer has eight parts that different experts know, and the utility is the share of
-right ones.
+right ones. Its pool is trained first.
 """
 
 from jswarm.tasks.synthetic import council

@@ -4,14 +4,14 @@
     --out=pools/council
 
 The base learns to read and to pass on what it hears and knows nothing by itself; each
-expert learns its own tables on top. pools/council is what ships as jswarm/data/council.
+expert learns its own tables on top. configs/council.py searches in pools/council.
 """
 
 from ml_collections import ConfigDict
 
 from jswarm.tasks.synthetic import council
 
-BASE, EXPERT = 500, 70  # updates
+BASE, EXPERT = 500, 150  # updates
 BATCH = 48
 
 
@@ -19,7 +19,7 @@ def source(expert, count):
   return dict(
     records="jswarm.tasks.synthetic.council:records",
     count=count,
-    dev_count=0,
+    dev_count=100,
     arguments={"expert": expert},
     limit=council.FIELDS["task.limit"],
   )

@@ -54,8 +54,8 @@ RESPONSE = "R{k}: {reply}"
 QUESTION = "Q: {prompt} A:"
 MOST_RESPONSES = 9
 FIELDS: dict[str, Any] = {
-  "pool.base": "builtin:council/base",
-  "pool.experts": tuple(f"builtin:council/experts/{name}" for name in NAMES),
+  "pool.base": "pools/council/base",
+  "pool.experts": tuple(f"pools/council/experts/{name}" for name in NAMES),
   "task.name": "council",
   "task.records": "jswarm.tasks.synthetic.council:splits",
   "task.utility": "jswarm.tasks.synthetic.council:score",
