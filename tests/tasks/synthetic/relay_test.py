@@ -11,7 +11,7 @@ from tests.tasks.synthetic.walking import graph, walk
 STAGES = list(relay.EXPERTS.values())
 
 
-def _utility(dag, count=60):
+def _utility(dag, count=30):
   """Of a graph of perfect experts."""
   asked = relay.questions("test", count, 0)
   replies = [
@@ -85,7 +85,7 @@ def test_the_same_seed_gives_the_same_records_and_another_seed_others():
 def test_splits_and_tuning_records_share_no_question():
   found = relay.splits(300, 1000, 0)
   asked = {split: {r["question"] for r in rows} for split, rows in found.items()}
-  asked["train"] = {r["question"] for r in relay.records("train", 1000, 1, "eli")}
+  asked["train"] = {r["question"] for r in relay.records("train", 400, 1, "eli")}
   for one, other in itertools.combinations(asked.values(), 2):
     assert not one & other
 
