@@ -12,6 +12,7 @@ from jswarm.benchmarks.suites import SUITES
 OPTIONS = Options(small=True)
 
 
+@pytest.mark.slow
 def test_random_graphs_are_the_same_again_and_hold_each_expert_once():
   one, two = (worlds.drawn(10, 6, 3) for _ in range(2))
   assert len(one) == 6
