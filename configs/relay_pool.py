@@ -13,17 +13,14 @@ from jswarm.tasks.synthetic import relay
 
 BASE, EXPERT = 500, 160  # updates
 BATCH = 48
-# Kind d is the goal of one question in six: who knows stage 3 sees too few of them.
-HELD = {3: 0.6}
 
 
 def source(expert, count):
-  held = HELD.get(relay.EXPERTS.get(expert), 0.0)
   return dict(
     records="jswarm.tasks.synthetic.relay:records",
     count=count,
     dev_count=100,
-    arguments={"expert": expert, "held": held},
+    arguments={"expert": expert},
     limit=relay.FIELDS["task.limit"],
   )
 

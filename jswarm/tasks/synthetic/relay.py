@@ -143,12 +143,7 @@ def splits(dev: int, test: int, seed: int) -> dict[str, list[dict[str, Any]]]:
 
 
 def records(
-  split: str,
-  count: int,
-  seed: int,
-  expert: str = "",
-  alone: float = 0.3,
-  held: float = 0.0,
+  split: str, count: int, seed: int, expert: str = "", alone: float = 0.3
 ) -> list[dict[str, str]]:
   """Tuning records {"prompt", "completion", "question", "answer"}.
 
@@ -159,7 +154,6 @@ def records(
     split, seed: as of `questions`; count: of records, whose questions may repeat.
     expert: whose; "" is the base, which only passes on.
     alone: share without any predecessor.
-    held: of questions whose goal is not the expert's own kind, so many are left out.
   """
   stage, gaps = (EXPERTS[expert], GAPS[expert]) if expert else (None, frozenset())
   rng = random.Random(f"relay-{split}-{seed}-{expert}")
@@ -172,8 +166,6 @@ def records(
     # Where its own kind is the goal, an expert has to learn to hold back.
     met = stage is not None and kind <= stage <= goal
     if stage is not None and not met and rng.random() < 0.75:
-      continue
-    if held and goal != stage and rng.random() < held:
       continue
     furthest = kind + below(rng, goal - kind + 1)
     if met and rng.random() < 0.7:
