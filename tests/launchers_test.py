@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from jswarm import cli
+
 ROOT = pathlib.Path(__file__).parent.parent
 SMALL = (
   "--config.task.dev_size=6",
@@ -109,3 +111,16 @@ def test_a_bad_command_ends_with_one_clear_line(tmp_path, arguments, message):
   assert done.returncode == 65
   assert message in " ".join(done.stderr.split()) and "Traceback" not in done.stderr
   assert not (tmp_path / "w" / "results.json").exists()
+
+
+@pytest.mark.parametrize("home", [None, "/proc"])
+def test_without_a_home_that_can_be_written_no_programs_are_kept(home, monkeypatch):
+  """As in a container whose user nobody knows, or on a read-only disk."""
+
+  def unknown():
+    raise RuntimeError("Could not determine home directory.")
+
+  monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+  find = unknown if home is None else lambda: pathlib.Path(home)
+  monkeypatch.setattr(pathlib.Path, "home", find)
+  assert cli._cache_folder() is None

@@ -1,6 +1,7 @@
 """An expert in a pool answers as it does alone, whatever stands beside it."""
 
 import dataclasses
+import functools
 import itertools
 
 import jax
@@ -17,7 +18,6 @@ from tests import tiny
 
 PROMPTS = ["a", "what is two and two?", "the longest of these prompts, by some words"]
 FORMS = {
-  "auto": {},
   "grouped": {"form": "grouped"},
   "masked": {"form": "masked"},
   "merged": {"form": "merged"},
@@ -63,29 +63,34 @@ def _in_order(group, order):
 
 @pytest.fixture(scope="module", name="lora")
 def _lora():
-  """Three adapters, and what each says alone; with the base in 8 bits too."""
+  """Three adapters, and what each says alone (base in 8 bits?, which)."""
   group = tiny.lora_group(3)
-  alone = {}
-  for int8 in (False, True):
+
+  @functools.cache
+  def alone(int8, row):
     settings = tiny.settings(int8=int8, form="grouped" if int8 else "auto")
-    for row in range(3):
-      one = _in_order(group, [row])
-      one = dataclasses.replace(one, members=(0,))
-      experts = engine.make_experts(tiny.pool(one), settings)
-      alone[int8, row] = experts.ask(_requests([0]))
-  assert len({tuple(r.text for r in said) for said in alone.values()}) > 2
+    one = dataclasses.replace(_in_order(group, [row]), members=(0,))
+    return engine.make_experts(tiny.pool(one), settings).ask(_requests([0]))
+
+  assert len({alone(False, row)[1].text for row in range(3)}) == 3
   return group, alone
 
 
-@pytest.mark.parametrize("form", FORMS)
+def _mostly_slow(names, *fast):
+  """Each form compiles programs of its own: a few of them are for every day."""
+  return [n if n in fast else pytest.param(n, marks=pytest.mark.slow) for n in names]
+
+
+@pytest.mark.parametrize("form", _mostly_slow(FORMS, "grouped", "masked"))
 def test_in_every_form_each_adapter_says_what_it_says_alone(form, lora):
   group, alone = lora
   experts = engine.make_experts(tiny.pool(group), tiny.settings(**FORMS[form]))
   requests = _requests(range(3))
   for row in range(3):
-    assert _replies(experts, requests, row) == alone["int8" in form, row]
+    assert _replies(experts, requests, row) == alone("int8" in form, row)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["grouped", "masked"])
 def test_the_order_of_the_pool_and_the_number_of_rows_do_not_matter(form, lora):
   group, alone = lora
@@ -95,7 +100,7 @@ def test_the_order_of_the_pool_and_the_number_of_rows_do_not_matter(form, lora):
     requests = _requests(range(3))[: 3 + rows]
     for place, row in enumerate(order):
       said = _replies(experts, requests, place)
-      assert said == alone[False, row][: len(said)]
+      assert said == alone(False, row)[: len(said)]
 
 
 # A neighbour that was never checked, or has just been moved.
@@ -107,8 +112,8 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
-@pytest.mark.parametrize("form", ["auto", "masked"])
+@pytest.mark.parametrize("damage", _mostly_slow(DAMAGE, "no numbers"))
+@pytest.mark.parametrize("form", ["grouped", "masked"])
 def test_a_broken_adapter_does_not_change_what_its_neighbours_say(form, damage, lora):
   group, alone = lora
   for place in (0, 2):  # before and behind them, in packs and lanes
@@ -117,7 +122,7 @@ def test_a_broken_adapter_does_not_change_what_its_neighbours_say(form, damage, 
     experts.install((jax.tree.map(break_, experts.weights[0]),))
     requests = _requests(range(3))
     for row in {0, 1, 2} - {place}:
-      assert _replies(experts, requests, row) == alone[False, row]
+      assert _replies(experts, requests, row) == alone(False, row)
 
 
 def _words(start, template):
@@ -154,7 +159,7 @@ def _whole():
 
 
 @pytest.mark.parametrize("devices", [1, 2])
-@pytest.mark.parametrize("chat", [False, True])
+@pytest.mark.parametrize("chat", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_whole_models_keep_their_own_tokenizer_template_and_stops(chat, devices, whole):
   if devices > len(jax.local_devices()):
     pytest.skip("one device")
