@@ -38,7 +38,7 @@ FIELDS = {
 MOST_HARMS = 4  # of one run, so that it ends
 
 
-def child(workdir, url, seed):
+def child(workdir, url, seed, pool):
   """One life; seed 0 is left alone."""
   import dataclasses
 
@@ -46,16 +46,53 @@ def child(workdir, url, seed):
   import numpy as np
 
   from jswarm import cli
-  from jswarm.engine import batcher, engine
   from jswarm.run import loop
   from jswarm.wiring import config as config_lib
   from jswarm.wiring import search
   from jswarm.wiring.defaults import get_config
-  from tests import tiny
 
-  cli.end_on_signal()
-  chance, true = random.Random(seed), batcher.Batcher._decode
-  left = [2 if seed else 0]
+  def main(argv):
+    cli.end_on_signal()
+    _run_out_of_memory(seed)
+    rows = [{"question": f"question {i}", "answer": f"gold {i}"} for i in range(8)]
+    config = config_lib.override(get_config(), {**FIELDS, "task.judge": url})
+    experts = _experts(pool)
+
+    def ask(requests):
+      print("asking", flush=True)
+      return experts.ask(requests)
+
+    plan = search.plan(
+      config,
+      records={"dev": rows[:4], "test": rows[4:]},
+      experts=experts._replace(ask=ask, save=_told),
+      workdir=workdir,
+    )
+    result = loop.run(dataclasses.replace(plan, every=2), workdir)
+    leaves = map(np.asarray, jax.tree.leaves(result.state))
+    np.savez(os.path.join(workdir, "state.npz"), *leaves)
+
+  cli._guard(main, [])
+
+
+def _experts(pool):
+  """A tiny model with three adapters, or, far quicker, experts that say numbers."""
+  from tests import fakes, tiny
+
+  if pool == "numbers":
+    return fakes.numeric(3)[0]
+  from jswarm.engine import engine
+
+  return engine.make_experts(tiny.pool(tiny.lora_group(3)), tiny.settings())
+
+
+def _run_out_of_memory(seed):
+  """Twice in this life, at moments that the seed decides; never for seed 0."""
+  import jax
+
+  from jswarm.engine import batcher
+
+  chance, true, left = random.Random(seed), batcher.Batcher._decode, [2 * bool(seed)]
 
   def decode(self, *arguments):
     if left[0] and chance.random() < 0.1:
@@ -64,32 +101,10 @@ def child(workdir, url, seed):
     return true(self, *arguments)
 
   batcher.Batcher._decode = decode
-  rows = [{"question": f"question {i}", "answer": f"gold {i}"} for i in range(8)]
-  config = config_lib.override(get_config(), {**FIELDS, "task.judge": url})
-  experts = engine.make_experts(tiny.pool(tiny.lora_group(3)), tiny.settings())
-
-  def ask(requests):
-    print("asking", flush=True)
-    return experts.ask(requests)
-
-  plan = search.plan(
-    config,
-    records={"dev": rows[:4], "test": rows[4:]},
-    experts=experts._replace(ask=ask, save=_told),
-    workdir=workdir,
-  )
-  plan = dataclasses.replace(plan, every=2)
-
-  def main(argv):
-    result = loop.run(plan, workdir)
-    leaves = map(np.asarray, jax.tree.leaves(result.state))
-    np.savez(os.path.join(workdir, "state.npz"), *leaves)
-
-  cli._guard(main, [])
 
 
 def _told(folder, weights, members):
-  return {f"lora{e}": {"kind": "fake"} for e in members}
+  return {f"expert{e}": {"kind": "fake"} for e in members}
 
 
 def _verdict(prompt):
@@ -113,10 +128,10 @@ class _Harming(Failing):
       return self._chance.choice([(429, "0.05")] * 6 + [(500, "0.05"), "empty", "drop"])
 
 
-def _life(workdir, url, seed, harm, chance):
+def _life(workdir, url, seed, pool, harm, chance):
   """(exit code, peak of memory in bytes) of one life, ended by `harm` if not None."""
   with open(workdir.with_suffix(".log"), "ab") as log:
-    life = [str(workdir), f"--child={url}", f"--seed={seed}"]
+    life = [str(workdir), f"--child={url}", f"--seed={seed}", f"--pool={pool}"]
     process = subprocess.Popen(
       [sys.executable, "-m", "tests.soak", *life],
       cwd=ROOT,
@@ -136,14 +151,14 @@ def _life(workdir, url, seed, harm, chance):
   return process.returncode, usage.ru_maxrss * 1024
 
 
-def _run(workdir, server, chance, harmed=True):
+def _run(workdir, server, chance, pool, harmed):
   """One run to its end: {lives, harms by kind, peak, disk, end}."""
   lives, peak, harms = 0, 0, {"SIGKILL": 0, "SIGTERM": 0}
   while True:
     harm, seed = None, chance.randrange(1, 1 << 30) if harmed else 0
     if harmed and lives < MOST_HARMS and chance.random() < 0.8:
       harm = chance.choice([signal.SIGKILL, signal.SIGTERM])
-    code, memory = _life(workdir, server.url, seed, harm, chance)
+    code, memory = _life(workdir, server.url, seed, pool, harm, chance)
     lives, peak = lives + 1, max(peak, memory)
     if code == 0:
       break
@@ -157,7 +172,7 @@ def _run(workdir, server, chance, harmed=True):
   return {"lives": lives, **harms, "peak": peak, "disk": disk, "end": end(workdir)}
 
 
-def soak(folder, seconds, seed, told=logging.info):
+def soak(folder, seconds, seed, pool="model", told=logging.info):
   """Harms runs for so long; raises AssertionError where one ends otherwise.
 
   Returns:
@@ -169,7 +184,7 @@ def soak(folder, seconds, seed, told=logging.info):
     whole = None
     while not rows or len(rows) < 2 or time.monotonic() - began < seconds:
       workdir = folder / f"run{len(rows)}"
-      row = _run(workdir, server, chance, harmed=bool(rows))
+      row = _run(workdir, server, chance, pool, harmed=bool(rows))
       found = row.pop("end")
       whole = whole or found
       for a, b, what in zip(found, whole, ("results", "state", "files")):
@@ -187,10 +202,11 @@ if __name__ == "__main__":
   parser.add_argument("folder")
   parser.add_argument("--seconds", type=float, default=60)
   parser.add_argument("--seed", type=int, default=0)
+  parser.add_argument("--pool", choices=("model", "numbers"), default="model")
   parser.add_argument("--child", default="")
   given = parser.parse_args()
   if given.child:
-    child(given.folder, given.child, given.seed)
+    child(given.folder, given.child, given.seed, given.pool)
   else:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    soak(given.folder, given.seconds, given.seed)
+    soak(given.folder, given.seconds, given.seed, given.pool)

@@ -10,6 +10,7 @@ same step, so they must see the same file system.
 """
 
 from collections.abc import Mapping
+import contextlib
 import errno
 import hashlib
 import json
@@ -105,13 +106,14 @@ class Checkpoints:
   def _write(self, manager, step, arrays, host):
     """One try; what it has left where it failed is removed."""
     try:
-      saved = manager.save(
-        step,
-        args=ocp.args.Composite(
-          state=ocp.args.StandardSave(arrays), host=ocp.args.JsonSave(dict(host))
-        ),
-        force=True,
-      )
+      with _quiet_threads():
+        saved = manager.save(
+          step,
+          args=ocp.args.Composite(
+            state=ocp.args.StandardSave(arrays), host=ocp.args.JsonSave(dict(host))
+          ),
+          force=True,
+        )
     except Exception:
       self._drop_partial(step)
       raise
@@ -249,6 +251,22 @@ class Checkpoints:
     # Through the host: an array that was put on a device cannot meet one on others.
     free = lambda s, x: x if s.sharding else jnp.asarray(np.asarray(x))
     return jax.tree.map(free, shapes, restored.state), restored.host
+
+
+@contextlib.contextmanager
+def _quiet_threads():
+  """Threads of Orbax that find no room log no traceback: it is raised here too."""
+
+  def has_room(record):
+    error = record.exc_info[1] if record.exc_info else None
+    return not (error and disk.number_of(error))
+
+  logger = logging.get_absl_logger()
+  logger.addFilter(has_room)
+  try:
+    yield
+  finally:
+    logger.removeFilter(has_room)
 
 
 def _size(arrays, host):

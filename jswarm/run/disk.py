@@ -58,7 +58,7 @@ def patiently(
       wait(what, folder, needed)
 
 
-def number_of(error: Exception) -> int:
+def number_of(error: BaseException) -> int:
   """The errno of a write that found no room, whatever library raised it; else 0."""
   if isinstance(error, OSError):
     return error.errno if error.errno in FULL else 0
