@@ -135,7 +135,7 @@ class Checkpoints:
       disk.wait(f"checkpoint {step}", self._folder, needed)
 
   def _drop_partial(self, step):
-    """Removes what a failed save has left."""
+    """Removes what a save that was not committed has left; "*": any save."""
     for path in self._folder.glob(f"{step}.orbax-checkpoint-tmp*"):
       shutil.rmtree(path, ignore_errors=True)
 
@@ -207,6 +207,7 @@ class Checkpoints:
       ) from error
 
   def _newest(self, template):
+    self._drop_partial("*")  # of an earlier life: who restores has the folder alone
     failures = []
     for step in sorted(self._manager.all_steps(), reverse=True):
       try:
