@@ -242,7 +242,11 @@ def _made_for(fields):
 
 
 def save_adapter(
-  folder, adapter: dict[str, Any], base_name: str, config: DecoderConfig
+  folder,
+  adapter: dict[str, Any],
+  base_name: str,
+  config: DecoderConfig,
+  dtype=np.float32,
 ) -> None:
   """Writes factors as a PEFT adapter: lora_alpha = r, so that its scale is one.
 
@@ -251,6 +255,7 @@ def save_adapter(
     adapter: {projection: {"A": [L, in, r], "B": [L, r, out]}}, one r for all.
     base_name: written as base_model_name_or_path.
     config: of the base.
+    dtype: of the file.
 
   Raises:
     ValueError: factors that do not fit the base, or of different ranks.
@@ -263,7 +268,7 @@ def save_adapter(
   for name, (inside, outside) in projection_shapes(config).items():
     if name not in adapter:
       continue
-    a, b = (np.asarray(adapter[name][k], np.float32) for k in "AB")
+    a, b = (np.asarray(adapter[name][k], dtype) for k in "AB")
     need = ((config.layers, inside, rank), (config.layers, rank, outside))
     if (a.shape, b.shape) != need:
       raise ValueError(

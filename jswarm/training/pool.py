@@ -18,8 +18,10 @@ from typing import Any
 from absl import logging
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 
+from jswarm.core import lookup
 from jswarm.core.files import write_json
 from jswarm.formats import hf_model, peft_adapter
 from jswarm.formats import tokenizer as tokenizer_lib
@@ -53,6 +55,7 @@ _SHOWN = frozenset(
     ),
   ]
 )
+DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}  # of the files
 _BASE_FILES = (
   "config.json",
   "generation_config.json",
@@ -149,6 +152,7 @@ def train_pool(
   *,
   max_tokens: int,
   ask: AskEach,
+  dtype: str = "float32",
 ) -> list[dict[str, Any]]:
   """Trains a pool into `out`: base/ (if from scratch) and experts/<name>/.
 
@@ -161,6 +165,8 @@ def train_pool(
       of two experts could not be averaged.
     max_tokens: longest record; longer ones are left out.
     ask: who answers the dev records, for the dev scores; see `AskEach`.
+    dtype: "float32" or "bfloat16", of what is written; adapters are tuned on a new base
+      as it is written, and scored as they are.
 
   Returns:
     A row an expert: name, dev_loss, dev_score, base_score on the same records; also
@@ -175,7 +181,10 @@ def train_pool(
     name: source.load(settings.seed + 1 + i)
     for i, (name, source) in enumerate(sources.items())
   }
-  folder = base if isinstance(base, str) else _from_scratch(out, base, max_tokens)
+  lookup.check("dtype", dtype, DTYPES)
+  folder = (
+    base if isinstance(base, str) else _from_scratch(out, base, max_tokens, dtype)
+  )
   local = specs_lib.locate(folder)
   config, params = hf_model.load_base(local)
   # Stacked: the backward pass of unrolled layers takes minutes to compile.
@@ -186,7 +195,7 @@ def train_pool(
     tokenizer_lib.load_tokenizer(local),
     decoder_lib.make_decoder(config),
   )
-  identity = {"base": folder, "base_sha256": _base_digest(local)}
+  identity = {"base": folder, "base_sha256": _base_digest(local), **_stored(dtype)}
   made = {
     name: _made_from(
       source,
@@ -210,7 +219,7 @@ def train_pool(
       rows.append(finished[name])
     else:
       rows.append(
-        _expert(out, tools, name, source, data[name], settings, max_tokens, ask)
+        _expert(out, tools, name, source, data[name], settings, max_tokens, ask, dtype)
       )
       # Last: it marks the expert as finished.
       write_json(targets[name] / "training.json", {**rows[-1], "made_from": made[name]})
@@ -228,7 +237,7 @@ class _Base:
   decoder: decoder_lib.Decoder
 
 
-def _expert(out, base, name, source, data, settings, max_tokens, ask):
+def _expert(out, base, name, source, data, settings, max_tokens, ask, dtype):
   """The row of one expert, trained now."""
   train, dev = _rows(base.tokenizer, data, source, max_tokens)
   trained = sft.sft(
@@ -240,10 +249,12 @@ def _expert(out, base, name, source, data, settings, max_tokens, ask):
     folder=out / "checkpoints" / name,
     name=name,
   )
-  adapter = jax.tree.map(np.asarray, trained.weights)
+  written = DTYPES[dtype]
+  adapter = jax.tree.map(lambda x: np.asarray(x, written), trained.weights)
   peft_adapter.save_adapter(
-    str(out / "experts" / name), adapter, base.path, base.config
+    str(out / "experts" / name), adapter, base.path, base.config, written
   )
+  adapter = jax.tree.map(lambda x: x.astype(np.float32), adapter)
   return {
     "name": name,
     "steps": settings.steps,
@@ -252,7 +263,7 @@ def _expert(out, base, name, source, data, settings, max_tokens, ask):
   }
 
 
-def _from_scratch(out, scratch, max_tokens):
+def _from_scratch(out, scratch, max_tokens, dtype):
   """The folder of a base, trained now or found finished."""
   folder = out / "base"
   data = scratch.source.load(scratch.settings.seed)
@@ -263,6 +274,7 @@ def _from_scratch(out, scratch, max_tokens):
     max_tokens,
     {
       "tokenizer": scratch.tokenizer,
+      **_stored(dtype),
       **{f"config.{k}": v for k, v in scratch.config.items()},
     },
   )
@@ -282,8 +294,14 @@ def _from_scratch(out, scratch, max_tokens):
   tokenizer.save_pretrained(folder)
   write_json(folder / "training.json", {"made_from": made})
   # Last: its config.json marks the base as finished.
-  hf_model.save_base(str(folder), config, jax.tree.map(np.asarray, trained.weights))
+  params = jax.tree.map(lambda x: np.asarray(x, DTYPES[dtype]), trained.weights)
+  hf_model.save_base(str(folder), config, params)
   return str(folder)
+
+
+def _stored(dtype):
+  """The dtype as a field of what a result is made from; float32 goes without saying."""
+  return {} if dtype == "float32" else {"dtype": dtype}
 
 
 def _made_from(source, data, settings, max_tokens, more):

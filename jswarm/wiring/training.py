@@ -21,9 +21,8 @@ def arguments(config: ConfigDict) -> dict[str, Any]:
     ValueError: a field is unknown, missing or impossible; names it and the allowed.
   """
   c = config.to_dict()
-  _check_fields(
-    c, dict.fromkeys(("base", "experts", "max_tokens", "settings"), True), "the config"
-  )
+  needed = dict.fromkeys(("base", "experts", "max_tokens", "settings"), True)
+  _check_fields(c, {**needed, "dtype": False}, "the config")
   if not c["experts"] or not isinstance(c["experts"], Mapping):
     raise ValueError(
       f"experts is {c['experts']!r}: allowed is a section with a source"
@@ -45,6 +44,7 @@ def arguments(config: ConfigDict) -> dict[str, Any]:
   return dict(
     base=base,
     max_tokens=c["max_tokens"],
+    dtype=c.get("dtype", "float32"),
     settings=_typed(sft.Settings, c["settings"], "settings"),
     sources={
       name: _typed(pool.Source, source, f"experts.{name}")

@@ -12,6 +12,7 @@ stream Python promises to keep, so records are the same everywhere.
 from collections.abc import Callable, Mapping, Sequence
 import hashlib
 import random
+import re
 from typing import Any, NamedTuple
 
 from jswarm.core import lookup
@@ -226,14 +227,23 @@ def tokenizer():
   return word_tokenizer(vocabulary())
 
 
-def word_tokenizer(vocabulary: Sequence[str]):
-  """A tokenizer of whole words that transformers loads from tokenizer.json."""
-  from tokenizers import Tokenizer, models, pre_tokenizers
+def word_tokenizer(vocabulary: Sequence[str], skip: bool = False):
+  """A tokenizer of whole words that transformers loads from tokenizer.json.
+
+  Args:
+    vocabulary: its words, "<pad>", "<eos>" and "<unk>" among them.
+    skip: other words are left out, not "<unk>".
+  """
+  from tokenizers import Regex, Tokenizer, models, pre_tokenizers
   from transformers import PreTrainedTokenizerFast
 
   words = {word: i for i, word in enumerate(vocabulary)}
   backend = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
   backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+  if skip:
+    known = "|".join(map(re.escape, vocabulary))
+    whole = Regex(rf"(?<!\S)(?:{known})(?!\S)")
+    backend.pre_tokenizer = pre_tokenizers.Split(whole, "removed", invert=True)
   return PreTrainedTokenizerFast(
     tokenizer_object=backend,
     pad_token="<pad>",

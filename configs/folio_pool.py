@@ -1,0 +1,55 @@
+"""The pool of the world folio: a base from scratch and ten experts on it.
+
+  python -m experiments.train_experts --config=configs/folio_pool.py --out=pools/folio
+
+The base learns to read a leaf in the hands of its school, to pass on what it hears, to
+check an option and to rate an answer; each expert learns its own two hands on top.
+pools/folio is what ships as jswarm/data/folio.
+"""
+
+from ml_collections import ConfigDict
+
+from jswarm.tasks.synthetic import folio
+
+BASE, EXPERT = 1000, 100  # updates
+BATCH = 64
+
+
+def source(steps, batch, **arguments):
+  return dict(
+    records="jswarm.tasks.synthetic.folio:records",
+    count=batch * steps,
+    dev_count=200,
+    arguments=arguments,
+    score="jswarm.tasks.synthetic.folio:score",
+    limit=3,
+  )
+
+
+def get_config():
+  config = ConfigDict()
+  config.max_tokens = 64
+  config.dtype = "bfloat16"
+  config.base = ConfigDict(
+    dict(
+      config=dict(
+        width=64,
+        layers=2,
+        heads=4,
+        kv_heads=4,
+        head_dim=16,
+        hidden=128,
+        max_positions=128,
+      ),
+      tokenizer="jswarm.tasks.synthetic.folio:tokenizer",
+      source=source(BASE, BATCH),
+      settings=dict(steps=BASE, batch=BATCH, lr=4e-3, warmup=50, weight_decay=0.01),
+    )
+  )
+  config.settings = ConfigDict(
+    dict(steps=EXPERT, batch=32, lr=3e-3, warmup=20, rank=8, alpha=16.0, seed=0)
+  )
+  config.experts = ConfigDict(
+    {name: source(EXPERT, 32, expert=name, own=0.6) for name in folio.NAMES}
+  )
+  return config
