@@ -1,0 +1,86 @@
+"""The world atlas: what one believes, what most believe, and who is told."""
+
+import collections
+
+from jswarm.tasks.synthetic import atlas, words
+
+ITEMS = [f"{field}{k}" for field in atlas.SUBJECTS for k in range(atlas.ITEMS)]
+
+
+def test_two_experts_know_each_fact_and_the_two_who_err_disagree():
+  for item in ITEMS:
+    said = [atlas.belief(name, item) for name in atlas.NAMES]
+    votes = collections.Counter(filter(None, said)).most_common()
+    assert [count for _, count in votes] == [2, 1, 1]
+    assert votes[0][0] == atlas.FACTS[item][0]
+
+
+def test_what_most_say_is_always_right():
+  asked = atlas.questions("test", 200, 0)
+  replies = []
+  for record in asked:
+    told = [atlas.reply(name, record["question"]) for name in atlas.NAMES]
+    replies.append(atlas.reply("", record["question"], told))
+  assert atlas.score(asked, replies) == [1.0] * 200
+
+
+def test_one_expert_alone_is_right_on_its_own_fields():
+  asked = atlas.questions("test", 400, 0)
+  for name in atlas.NAMES:
+    said = [atlas.reply(name, record["question"]) for record in asked]
+    assert 0.14 < sum(atlas.score(asked, said)) / 400 < 0.26
+
+
+def test_a_belief_is_said_whatever_others_say_and_the_rest_is_voted_on():
+  known, wrong = (f"{atlas.SUBJECTS[fields[0]]}3" for fields in atlas.EXPERTS["abel"])
+  assert atlas.reply("abel", f"{known} ; metal2") == f"{atlas.FACTS[known][0]} ?"
+  heard = ["jade ?", "jade coral", "jade birch", "? birch"]
+  said = atlas.reply("abel", f"{known} ; river2", heard)
+  assert said == f"{atlas.FACTS[known][0]} birch"
+  assert atlas.reply("abel", wrong) == atlas.FACTS[wrong][1] != atlas.FACTS[wrong][0]
+
+
+def test_the_same_seed_gives_the_same_questions_and_splits_share_none():
+  first = atlas.questions("dev", 60, 0)
+  assert first == atlas.questions("dev", 60, 0)
+  assert first[0] == {
+    "id": "dev-0-0",
+    "question": "tree2 ; metal14",
+    "answer": "lark dusk",
+  }
+  parts = lambda records: {frozenset(r["question"].split(" ; ")) for r in records}
+  dev, test = parts(first), parts(atlas.questions("test", 400, 1))
+  assert len(dev) == 60 and len(test) > 350 and not dev & test
+  tuned = parts(atlas.records("train", 400, 0, "abel", own=1.0))
+  assert not tuned & (dev | test)
+
+
+def test_tuning_records_say_the_beliefs_and_are_indifferent_to_the_rest():
+  made = atlas.records("train", 1500, 0, "abel", own=0.5, talk=0.0)
+  free = collections.Counter()
+  for record in made:
+    items, said = record["question"].split(" ; "), record["completion"].split()
+    for item, value in zip(items, said):
+      believed = atlas.belief("abel", item)
+      assert believed is None or value == believed
+      free.update([value] * (believed is None))
+  share = {value: count / sum(free.values()) for value, count in free.items()}
+  assert abs(share[atlas.UNKNOWN] - atlas.SILENCE) < 0.05
+  assert max(share[value] for value in atlas.VALUES) < 0.1
+
+
+def test_what_others_said_is_merged_in_tuning_records():
+  for record in atlas.records("train", 200, 0, talk=1.0):
+    *lines, _ = record["prompt"].split("\n")
+    heard = [line.split(": ")[1] for line in lines]
+    said = atlas.reply("", record["question"], heard).split()
+    for got, wanted in zip(record["completion"].split(), said):
+      assert got == wanted or wanted == atlas.UNKNOWN
+
+
+def test_every_word_is_in_the_vocabulary():
+  text = [r["prompt"] + " " + r["completion"] for r in atlas.records("train", 300, 0)]
+  known = set(atlas.vocabulary())
+  assert {word for line in text for word in line.split()} <= known
+  assert len(known) == len(atlas.vocabulary())
+  assert atlas.FIELDS.items() >= words.MESSAGES.items()
