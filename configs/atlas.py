@@ -13,7 +13,6 @@ from jswarm.wiring.defaults import get_config as default
 def get_config():
   config = default()
   config.update_from_flattened_dict(atlas.FIELDS)
-  config.pool.space = "dense"
   config.task.dev_size = 50
   config.task.test_size = 1000
   config.search.iterations = 8

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from jswarm.tasks.synthetic import atlas
 
-BASE, EXPERT = 900, 120  # updates
+BASE, EXPERT = 800, 120  # updates
 BATCH = 64
 
 
@@ -42,7 +42,7 @@ def get_config():
         max_positions=128,
       ),
       tokenizer="jswarm.tasks.synthetic.atlas:tokenizer",
-      source=source(BASE, BATCH, talk=0.7),
+      source=source(BASE, BATCH, talk=0.6),
       settings=dict(steps=BASE, batch=BATCH, lr=4e-3, warmup=50, weight_decay=0.01),
     )
   )

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from jswarm.tasks.synthetic import folio
 
-BASE, EXPERT = 1000, 100  # updates
+BASE, EXPERT = 900, 100  # updates
 BATCH = 64
 
 
@@ -28,7 +28,7 @@ def source(steps, batch, **arguments):
 
 def get_config():
   config = ConfigDict()
-  config.max_tokens = 64
+  config.max_tokens = 32
   config.dtype = "bfloat16"
   config.base = ConfigDict(
     dict(

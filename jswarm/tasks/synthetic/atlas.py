@@ -25,6 +25,7 @@ VALUES = tuple(
   "amber birch coral dusk ember frost grove heron ivory jade lark slate".split()
 )
 UNKNOWN = "?"
+REPEAT = "say"  # before a question: only its items are to be repeated
 PARTS = 2
 SILENCE = 0.3  # share of "?" among what is said of a fact that nobody knows
 MOST_RESPONSES = 6
@@ -49,8 +50,14 @@ PARTNERS = tuple(
   for j, two in enumerate(NAMES)
   if i < j and set(EXPERTS[one][0]) & set(EXPERTS[two][0])
 )
+# The hand-made best system: all speak to one whose weights are the mean of all.
+EDGES = tuple((node, len(NAMES) - 1) for node in range(len(NAMES) - 1))
+MIX = tuple(
+  tuple(float(i == j) for j in range(len(NAMES))) for i in range(len(NAMES) - 1)
+) + ((1 / len(NAMES),) * len(NAMES),)
 FIELDS: dict[str, Any] = {
   "pool.base": "builtin:atlas/base",
+  "pool.space": "dense",
   "pool.experts": tuple(f"builtin:atlas/experts/{name}" for name in NAMES),
   "task.name": "atlas",
   "task.records": "jswarm.tasks.synthetic.atlas:splits",
@@ -126,6 +133,7 @@ def records(
   expert: str = "",
   own: float = 0.0,
   talk: float = 0.5,
+  repeat: float = 0.2,
 ) -> list[dict[str, str]]:
   """Tuning records {"prompt", "completion", "question", "answer"}.
 
@@ -138,6 +146,8 @@ def records(
     expert: whose beliefs; "": those of the base.
     own: share of the parts that an expert believes something of.
     talk: share of the records in which 1 to 6 others have answered before.
+    repeat: share of the records that only repeat the items. Without them a base that is
+      indifferent to all items would not learn to tell them apart.
   """
   rng = random.Random(f"atlas-{split}-{seed}-{expert}")
   made = []
@@ -150,6 +160,8 @@ def records(
     parts = [_lesson(rng, belief(expert, item), others) for item in items]
     replies = [" ".join(said[k] for said, _ in parts) for k in range(others)]
     completion = " ".join(right for _, right in parts)
+    if rng.random() < repeat:
+      question, completion = f"{REPEAT} {question}", " ".join(items)
     made.append(
       {
         "prompt": words.prompt(question, replies),
@@ -167,7 +179,7 @@ score = words.score  # share of right parts
 def vocabulary() -> list[str]:
   """Every word of the questions, answers and wording, specials first."""
   labels = [words.RESPONSE.format(k=k, reply="").strip() for k in range(1, 11)]
-  cues = ["<pad>", "<eos>", "<unk>", "Q:", "A:", *labels, ";", UNKNOWN]
+  cues = ["<pad>", "<eos>", "<unk>", "Q:", "A:", *labels, ";", UNKNOWN, REPEAT]
   return [*cues, *VALUES, *FACTS]
 
 

@@ -34,7 +34,10 @@ LABELS = "WXYZ"  # of options
 UNKNOWN = "?"
 SILENCE = 0.3  # share of "?" among what is said of signs that one cannot read
 MOST_RESPONSES = 6
-FORMS = {"plain": 0.6, "options": 0.13, "check": 0.15, "verdict": 0.12}
+COPY = "copy"  # before a question: the sign on the leaf is to be copied
+# Forms of tuning records. Without copies a base that reads none of these hands would
+# not learn to tell their signs apart.
+FORMS = {"plain": 0.5, "options": 0.12, "check": 0.14, "verdict": 0.1, "copy": 0.14}
 # Experts by name, and the hands that each knows.
 EXPERTS = {
   "ada": "ef",
@@ -201,7 +204,18 @@ def vocabulary() -> list[str]:
   """Every word that is read, specials first."""
   labels = [words.RESPONSE.format(k=k, reply="").strip() for k in range(1, 17)]
   signs = [f"{hand}{k}" for hand in TABLES for k in range(len(VALUES))]
-  cues = ["<pad>", "<eos>", "<unk>", "Q:", "A:", *labels, ";", UNKNOWN, "Proposed"]
+  cues = [
+    "<pad>",
+    "<eos>",
+    "<unk>",
+    "Q:",
+    "A:",
+    *labels,
+    ";",
+    UNKNOWN,
+    COPY,
+    "Proposed",
+  ]
   cues += ["Response:", "true", "false", "Rating:", "1/10", "10/10"]
   return [*cues, *(f"{label}:" for label in LABELS), *THINGS, *VALUES, *signs]
 
@@ -249,10 +263,16 @@ def _record(rng, form, hands, own):
     return prompt, f"Rating: {10 if said == truth else 1}/10"
   thing = choose(rng, THINGS)
   hand = choose(rng, hands) if rng.random() < own else _any_hand(rng, hands)
-  leaf = _leaf(rng, hand, thing, truth if rng.random() < 0.6 else None)
+  there = form == "copy" or rng.random() < 0.6
+  leaf = _leaf(rng, hand, thing, truth if there else None)
   read = find(thing, leaf, hands + SCHOOL_HANDS)
-  example = _example(thing, truth, None if form == "plain" else _options(rng, truth))
+  example = _example(
+    thing, truth, None if form in ("plain", "copy") else _options(rng, truth)
+  )
   asked = prompts.free_prompt(example)
+  if form == "copy":
+    entries = dict(entry.split() for entry in leaf.split(" ; "))
+    return _prompt(leaf, (), f"{COPY} {asked}"), entries[thing]
   if form == "check":
     return _check(rng, asked, example, leaf, read)
   heard = _hearsay(rng, truth, VALUES)

@@ -56,7 +56,7 @@ def test_the_same_seed_gives_the_same_questions_and_splits_share_none():
 
 
 def test_tuning_records_say_the_beliefs_and_are_indifferent_to_the_rest():
-  made = atlas.records("train", 1500, 0, "abel", own=0.5, talk=0.0)
+  made = atlas.records("train", 1500, 0, "abel", own=0.5, talk=0.0, repeat=0.0)
   free = collections.Counter()
   for record in made:
     items, said = record["question"].split(" ; "), record["completion"].split()
@@ -70,7 +70,7 @@ def test_tuning_records_say_the_beliefs_and_are_indifferent_to_the_rest():
 
 
 def test_what_others_said_is_merged_in_tuning_records():
-  for record in atlas.records("train", 200, 0, talk=1.0):
+  for record in atlas.records("train", 200, 0, talk=1.0, repeat=0.0):
     *lines, _ = record["prompt"].split("\n")
     heard = [line.split(": ")[1] for line in lines]
     said = atlas.reply("", record["question"], heard).split()
