@@ -217,6 +217,18 @@ def write_jsonl(path, split, count):
   return str(path)
 
 
+def test_a_pool_is_written_in_half_precision_where_that_is_asked_for(tmp_path):
+  out, rows = tmp_path / "half", make(tmp_path / "half", config(dtype="bfloat16"))
+  for path in (out / "base" / "model.safetensors", weights(out, "one")):
+    assert b'"BF16"' in path.read_bytes() and b'"F32"' not in path.read_bytes()
+  assert [row["name"] for row in rows] == ["one", "two"]
+  assert make(out, config(dtype="bfloat16")) == rows
+  with pytest.raises(ValueError, match="dtype"):
+    make(out)
+  with pytest.raises(ValueError, match="dtype='half'.*float32, bfloat16"):
+    make(out, config(dtype="half"))
+
+
 def test_files_in_chat_form_on_a_base_without_a_template(pool, tmp_path, caplog):
   base, out = pool[0] / "base", tmp_path / "out"
   made = on(base)
@@ -315,7 +327,10 @@ def test_an_impossible_value_is_named_with_its_field(field, value, message):
   assert str(error.value).startswith(message)
 
 
-@pytest.mark.parametrize("name, experts", [("tiny_pool", 6), ("smollm2_pool", 4)])
+@pytest.mark.parametrize(
+  "name, experts",
+  [("tiny_pool", 6), ("smollm2_pool", 4), ("atlas_pool", 10), ("folio_pool", 10)],
+)
 def test_the_configs_that_ship_are_complete(name, experts):
   shipped = importlib.import_module(f"configs.{name}").get_config()
   assert len(training.arguments(shipped)["sources"]) == experts
