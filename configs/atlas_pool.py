@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from jswarm.tasks.synthetic import atlas
 
-BASE, EXPERT = 800, 120  # updates
+BASE, EXPERT = 800, 220  # updates
 BATCH = 64
 
 
@@ -47,9 +47,12 @@ def get_config():
     )
   )
   config.settings = ConfigDict(
-    dict(steps=EXPERT, batch=32, lr=3e-3, warmup=20, rank=8, alpha=16.0, seed=0)
+    dict(steps=EXPERT, batch=32, lr=4e-3, warmup=20, rank=8, alpha=16.0, seed=0)
   )
   config.experts = ConfigDict(
-    {name: source(EXPERT, 32, expert=name, own=0.6, talk=0.35) for name in atlas.NAMES}
+    {
+      name: source(EXPERT, 32, expert=name, own=0.8, talk=0.25, repeat=0.0)
+      for name in atlas.NAMES
+    }
   )
   return config

@@ -4,9 +4,9 @@ A question asks for two facts of different fields, the answer is their two value
 
     "crop3 ; saint7"   ->   "amber slate"
 
-Each of ten experts knows two fields and is sure of something wrong in two others; a
-field is known to two experts, and the two that are wrong about it disagree. So what
-most say is right, and so is what the average of their weights says. Of the other
+Each of ten experts knows two fields and is sure of something wrong in a third; a field
+is known to two experts, and one is wrong about it. So what most say is right, and so is
+what the average of their weights says. Of the other
 fields an expert knows nothing, says "?", and listens. The facts are the same in all
 splits, the questions are not: they are split by their own hash.
 """
@@ -29,18 +29,18 @@ REPEAT = "say"  # before a question: only its items are to be repeated
 PARTS = 2
 SILENCE = 0.3  # share of "?" among what is said of a fact that nobody knows
 MOST_RESPONSES = 6
-# Experts by name: the numbers of the fields that each knows, and that it has wrong.
+# Experts by name: the numbers of the fields that each knows, and of the one it errs in.
 EXPERTS = {
-  "abel": ((4, 5), (8, 1)),
-  "bess": ((0, 1), (4, 7)),
-  "cole": ((7, 8), (1, 4)),
-  "dena": ((2, 3), (6, 9)),
-  "egon": ((9, 0), (3, 6)),
-  "fern": ((5, 6), (9, 2)),
-  "glen": ((1, 2), (5, 8)),
-  "hope": ((8, 9), (2, 5)),
-  "igor": ((3, 4), (7, 0)),
-  "jane": ((6, 7), (0, 3)),
+  "abel": ((4, 5), (8,)),
+  "bess": ((0, 1), (4,)),
+  "cole": ((7, 8), (1,)),
+  "dena": ((2, 3), (6,)),
+  "egon": ((9, 0), (3,)),
+  "fern": ((5, 6), (9,)),
+  "glen": ((1, 2), (5,)),
+  "hope": ((8, 9), (2,)),
+  "igor": ((3, 4), (7,)),
+  "jane": ((6, 7), (0,)),
 }
 NAMES = tuple(EXPERTS)
 # Two that know a field in common.
@@ -69,7 +69,7 @@ FIELDS: dict[str, Any] = {
 
 
 def _facts():
-  """{item: its value, then those that the two who are wrong about it say}."""
+  """{item: its value, that of who is wrong about it, and one that nobody says}."""
   rng = random.Random("atlas facts")
   items = [f"{field}{k}" for field in SUBJECTS + SCHOOL for k in range(ITEMS)]
   return {item: sample(rng, VALUES, 3) for item in items}
@@ -88,7 +88,7 @@ def belief(expert: str, item: str) -> str | None:
   (known, wrong), number = EXPERTS[expert], SUBJECTS.index(field)
   if number in known:
     return FACTS[item][0]
-  return FACTS[item][1 + wrong.index(number)] if number in wrong else None
+  return FACTS[item][1] if number in wrong else None
 
 
 def reply(expert: str, question: str, heard: Sequence[str] = ()) -> str:

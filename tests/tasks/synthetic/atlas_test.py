@@ -7,11 +7,11 @@ from jswarm.tasks.synthetic import atlas, words
 ITEMS = [f"{field}{k}" for field in atlas.SUBJECTS for k in range(atlas.ITEMS)]
 
 
-def test_two_experts_know_each_fact_and_the_two_who_err_disagree():
+def test_two_experts_know_each_fact_and_one_is_wrong_about_it():
   for item in ITEMS:
     said = [atlas.belief(name, item) for name in atlas.NAMES]
     votes = collections.Counter(filter(None, said)).most_common()
-    assert [count for _, count in votes] == [2, 1, 1]
+    assert [count for _, count in votes] == [2, 1]
     assert votes[0][0] == atlas.FACTS[item][0]
 
 
