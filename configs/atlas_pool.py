@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from jswarm.tasks.synthetic import atlas
 
-BASE, EXPERT = 800, 220  # updates
+BASE, EXPERT = 800, 600  # updates
 BATCH = 64
 
 
