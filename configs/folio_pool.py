@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from jswarm.tasks.synthetic import folio
 
-BASE, EXPERT = 900, 100  # updates
+BASE, EXPERT = 800, 250  # updates
 BATCH = 64
 
 
@@ -19,7 +19,7 @@ def source(steps, batch, **arguments):
   return dict(
     records="jswarm.tasks.synthetic.folio:records",
     count=batch * steps,
-    dev_count=200,
+    dev_count=100,
     arguments=arguments,
     score="jswarm.tasks.synthetic.folio:score",
     limit=3,
@@ -43,11 +43,22 @@ def get_config():
       ),
       tokenizer="jswarm.tasks.synthetic.folio:tokenizer",
       source=source(BASE, BATCH),
-      settings=dict(steps=BASE, batch=BATCH, lr=4e-3, warmup=50, weight_decay=0.01),
+      settings=dict(
+        multiple=32, steps=BASE, batch=BATCH, lr=4e-3, warmup=50, weight_decay=0.01
+      ),
     )
   )
   config.settings = ConfigDict(
-    dict(steps=EXPERT, batch=32, lr=3e-3, warmup=20, rank=8, alpha=16.0, seed=0)
+    dict(
+      multiple=32,
+      steps=EXPERT,
+      batch=32,
+      lr=3e-3,
+      warmup=20,
+      rank=8,
+      alpha=16.0,
+      seed=0,
+    )
   )
   config.experts = ConfigDict(
     {name: source(EXPERT, 32, expert=name, own=0.6) for name in folio.NAMES}

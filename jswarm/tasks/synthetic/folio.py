@@ -32,7 +32,6 @@ VALUES = tuple(
 ENTRIES = 3  # on a leaf
 LABELS = "WXYZ"  # of options
 UNKNOWN = "?"
-SILENCE = 0.3  # share of "?" among what is said of signs that one cannot read
 MOST_RESPONSES = 6
 COPY = "copy"  # before a question: the sign on the leaf is to be copied
 # Forms of tuning records. Without copies a base that reads none of these hands would
@@ -170,9 +169,6 @@ def records(
 ) -> list[dict[str, str]]:
   """Tuning records {"prompt", "completion", "question", "answer"} in all `FORMS`.
 
-  Where nothing is known or heard, "?" or a value of no meaning is said, so that the
-  model gives all values the same chance.
-
   Args:
     split, seed: as of `questions`; count: of records.
     expert: whose; "" is the base, which can read no hand of `HANDS`.
@@ -276,12 +272,7 @@ def _record(rng, form, hands, own):
   if form == "check":
     return _check(rng, asked, example, leaf, read)
   heard = _hearsay(rng, truth, VALUES)
-  completion = read or most(heard, VALUES)
-  if not completion:
-    unread = thing in leaf.split()
-    # A leaf that says nothing of it is no reason to guess.
-    guess = unread and rng.random() > SILENCE
-    completion = choose(rng, tuple(_told(example))) if guess else UNKNOWN
+  completion = read or most(heard, VALUES) or UNKNOWN
   return _prompt(leaf, heard, asked), completion
 
 
@@ -313,11 +304,6 @@ def _hearsay(rng, truth, known):
   return [
     choose(rng, said, (sure, (1 - sure) * 0.7, (1 - sure) * 0.3)) for _ in range(others)
   ]
-
-
-def _told(example):
-  """The values that an answer may be."""
-  return example.choices.values() if example.choices else VALUES
 
 
 def _example(question, answer, choices=None):
