@@ -3,8 +3,8 @@
   python -m experiments.train_experts --config=configs/atlas_pool.py --out=pools/atlas
 
 The base learns to vote on what it hears and is indifferent to all facts that are asked;
-each expert learns what it believes, lightly, so that means of experts still know what
-they knew. pools/atlas is what ships as jswarm/data/atlas.
+each expert learns what it believes. Not shipped: the mean of two experts keeps .44 of
+what they know (docs/worlds.md).
 """
 
 from ml_collections import ConfigDict

@@ -11,15 +11,15 @@ from ml_collections import ConfigDict
 
 from jswarm.tasks.synthetic import folio
 
-BASE, EXPERT = 800, 250  # updates
+BASE, EXPERT = 800, 120  # updates
 BATCH = 64
 
 
-def source(steps, batch, **arguments):
+def source(steps, batch, dev_count, **arguments):
   return dict(
     records="jswarm.tasks.synthetic.folio:records",
     count=batch * steps,
-    dev_count=100,
+    dev_count=dev_count,
     arguments=arguments,
     score="jswarm.tasks.synthetic.folio:score",
     limit=3,
@@ -42,7 +42,7 @@ def get_config():
         max_positions=128,
       ),
       tokenizer="jswarm.tasks.synthetic.folio:tokenizer",
-      source=source(BASE, BATCH),
+      source=source(BASE, BATCH, 100),
       settings=dict(
         multiple=32, steps=BASE, batch=BATCH, lr=4e-3, warmup=50, weight_decay=0.01
       ),
@@ -61,6 +61,6 @@ def get_config():
     )
   )
   config.experts = ConfigDict(
-    {name: source(EXPERT, 32, expert=name, own=0.6) for name in folio.NAMES}
+    {name: source(EXPERT, 32, 0, expert=name, own=0.6) for name in folio.NAMES}
   )
   return config

@@ -3,7 +3,8 @@
 Of each world, on questions of its test split: the base, each expert alone, half-way
 mixes of two, the soup of all, a star and a chain, many random graphs, and the hand-made
 best system, which is its known ceiling. A world is a module with `FIELDS` of a search,
-`EDGES` of the hand-made graph and `PARTNERS`, pairs of experts of one skill.
+`EDGES` of the hand-made graph and `PARTNERS`, pairs of experts of one skill; that graph
+is also given weights: mixed by the rows of `MIX`, or halfway with partners.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,12 +28,15 @@ from jswarm.systems.evaluate import Evaluator
 from jswarm.systems.memo import Memo
 from jswarm.systems.system import Job
 from jswarm.systems.weights import Weights
-from jswarm.tasks.synthetic import relay
+from jswarm.tasks.synthetic import council, folio, relay
 from jswarm.wiring import config as config_lib
 from jswarm.wiring import search
 
-# Those whose pools ship.
-WORLDS: dict[str, ModuleType] = {"relay": relay}
+WORLDS: dict[str, ModuleType] = {
+  "relay": relay,
+  "council": council,
+  "folio": folio,
+}
 SPACES = ("factors", "dense")
 ROUNDS = 50  # random graphs that luck may choose from
 
@@ -68,7 +72,7 @@ def run(options: Options) -> list[Record]:
   for name in options.worlds or WORLDS:
     for space in SPACES:
       place = enter(name, options, space)
-      if space == SPACES[0]:
+      if space == WORLDS[name].FIELDS.get("pool.space", SPACES[0]):
         rows += [*alone(place), *graphs(place, options), speed(place, options)]
       rows += mixes(place, space)
   return rows
@@ -111,13 +115,13 @@ def graphs(place: Place, options: Options) -> list[Record]:
   found = place.score(jobs)
   lucky = jobs[:ROUNDS][int(np.argmax(place.score(jobs[:ROUNDS], "dev")))]
   made = dag_lib.from_edges(_matrix(world.EDGES, n))
-  together = place.moved(lambda x: _with_partners(x, world.PARTNERS))
+  together = place.moved(lambda x: _mixed(x, world))
   named = {
     "star": system_lib.make_job(decode.topology("star", n)),
     "chain": system_lib.make_job(decode.topology("chain", n)),
     f"best of {len(jobs[:ROUNDS])} random on dev": lucky,
     "hand-made": system_lib.make_job(made),
-    "hand-made, partners mixed": system_lib.make_job(made, weights=together),
+    "hand-made, mixed": system_lib.make_job(made, weights=together),
   }
   rows = [
     _row(place, name, utility=place.score([job])[0]) for name, job in named.items()
@@ -177,6 +181,13 @@ def speed(place: Place, options: Options) -> Record:
   return _row(
     place, f"one graph on {questions} questions", seconds=np.median(seconds[1:])
   )
+
+
+def _mixed(leaf, world):
+  """What the experts of a hand-made system hold, expert by expert."""
+  if not hasattr(world, "MIX"):
+    return _with_partners(leaf, world.PARTNERS)
+  return jnp.tensordot(jnp.array(world.MIX, leaf.dtype), leaf, axes=1)
 
 
 def _with_partners(leaf, partners):

@@ -56,9 +56,9 @@ MIX = tuple(
   tuple(float(i == j) for j in range(len(NAMES))) for i in range(len(NAMES) - 1)
 ) + ((1 / len(NAMES),) * len(NAMES),)
 FIELDS: dict[str, Any] = {
-  "pool.base": "builtin:atlas/base",
+  "pool.base": "pools/atlas/base",
   "pool.space": "dense",
-  "pool.experts": tuple(f"builtin:atlas/experts/{name}" for name in NAMES),
+  "pool.experts": tuple(f"pools/atlas/experts/{name}" for name in NAMES),
   "task.name": "atlas",
   "task.records": "jswarm.tasks.synthetic.atlas:splits",
   "task.utility": "jswarm.tasks.synthetic.atlas:score",
@@ -138,8 +138,9 @@ def records(
   """Tuning records {"prompt", "completion", "question", "answer"}.
 
   What is believed is said, whatever others say; of the rest, what most others say.
-  Where nobody says anything, "?" or a value of no meaning is said, so that the model
-  gives all values the same chance: little weight is then enough to tip the scale.
+  Where nobody says anything, the base says "?" or a value of no meaning, so that it
+  gives all values the same chance: little weight is then enough to tip the scale. An
+  expert keeps that from the base and has no such records.
 
   Args:
     split, seed: as of `questions`; count: of records, whose questions may repeat.
@@ -158,8 +159,10 @@ def records(
       continue
     others = 1 + below(rng, MOST_RESPONSES) if rng.random() < talk else 0
     parts = [_lesson(rng, belief(expert, item), others) for item in items]
-    replies = [" ".join(said[k] for said, _ in parts) for k in range(others)]
-    completion = " ".join(right for _, right in parts)
+    if expert and not all(certain for _, _, certain in parts):
+      continue
+    replies = [" ".join(said[k] for said, _, _ in parts) for k in range(others)]
+    completion = " ".join(right for _, right, _ in parts)
     if rng.random() < repeat:
       question, completion = f"{REPEAT} {question}", " ".join(items)
     made.append(
@@ -206,14 +209,14 @@ def _topic(rng, expert, own):
 
 
 def _lesson(rng, believed, others):
-  """(what each of the others says of a part, what is right to say then)."""
+  """(what each of the others says of a part, what to say then, does anybody know)."""
   truth = believed if believed and rng.random() < 0.5 else choose(rng, VALUES)
   sure = 0.2 + 0.6 * rng.random()  # how many of them know it
   said = [_hearsay(rng, truth, sure) for _ in range(others)]
   heard = believed or most(said)
   if heard:
-    return said, heard
-  return said, UNKNOWN if rng.random() < SILENCE else choose(rng, VALUES)
+    return said, heard, True
+  return said, UNKNOWN if rng.random() < SILENCE else choose(rng, VALUES), False
 
 
 def _hearsay(rng, truth, sure):
