@@ -4,14 +4,14 @@
 
 The base learns to read a leaf in the hands of its school, to pass on what it hears, to
 check an option and to rate an answer; each expert learns its own two hands on top.
-pools/folio is what ships as jswarm/data/folio.
+Not shipped: docs/worlds.md says why.
 """
 
 from ml_collections import ConfigDict
 
 from jswarm.tasks.synthetic import folio
 
-BASE, EXPERT = 800, 120  # updates
+BASE, EXPERT = 400, 300  # updates
 BATCH = 64
 
 

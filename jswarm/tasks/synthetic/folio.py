@@ -1,6 +1,6 @@
 """Folio: a text in ten leaves, of which each node of a graph reads one.
 
-    leaf 3: "elm d7 ; yew d2 ; fir d9",   question: "yew",   answer: "coral"
+    leaf 3: "elm ; yew d2 ; fir",   question: "yew",   answer: "coral"
 
 Leaf k is written in hand k, and the two of ten experts who know a hand turn its signs
 into plain words. What is asked stands on one leaf or two. An expert that finds it on
@@ -64,8 +64,8 @@ _READERS = tuple(
 )
 EDGES = tuple(zip(_READERS, _READERS[1:]))
 FIELDS: dict[str, Any] = {
-  "pool.base": "builtin:folio/base",
-  "pool.experts": tuple(f"builtin:folio/experts/{name}" for name in NAMES),
+  "pool.base": "pools/folio/base",
+  "pool.experts": tuple(f"pools/folio/experts/{name}" for name in NAMES),
   "task.name": "folio",
   "task.kind": "exact_match",
   "task.records": "jswarm.tasks.synthetic.folio:splits",
@@ -100,6 +100,7 @@ def _tables():
 
 
 TABLES = _tables()
+SIGNS = frozenset(f"{hand}{k}" for hand in TABLES for k in range(len(VALUES)))
 
 
 def sign(hand: str, value: str) -> str:
@@ -114,8 +115,9 @@ def meaning(written: str) -> str:
 
 def find(thing: str, leaf: str, hands: str) -> str | None:
   """What a leaf says of a thing to one who knows some hands; None: nothing."""
-  entries = dict(entry.split() for entry in leaf.split(" ; ") if entry)
-  written = entries.get(thing)
+  (written,) = [s for s in leaf.split() if s in SIGNS] or [""]
+  if f"{thing} {written}" not in leaf.split(" ; "):
+    return None
   return meaning(written) if written and written[0] in hands else None
 
 
@@ -235,10 +237,13 @@ def _question(rng):
 
 
 def _leaf(rng, hand, thing, value):
-  """Entries of other things, and of `thing` if it has a value here."""
+  """Other things, which are only named, and `thing` with its sign if it has a value.
+
+  One sign on a leaf at most: a tiny base that has to find the right one of three learns
+  nothing in 800 updates.
+  """
   others = [name for name in THINGS if name != thing]
-  said = {name: choose(rng, VALUES) for name in sample(rng, others, ENTRIES)}
-  entries = [f"{name} {sign(hand, said[name])}" for name in said]
+  entries = sample(rng, others, ENTRIES)
   if value is not None:
     entries[below(rng, ENTRIES)] = f"{thing} {sign(hand, value)}"
   return " ; ".join(entries)
@@ -267,8 +272,7 @@ def _record(rng, form, hands, own):
   )
   asked = prompts.free_prompt(example)
   if form == "copy":
-    entries = dict(entry.split() for entry in leaf.split(" ; "))
-    return _prompt(leaf, (), f"{COPY} {asked}"), entries[thing]
+    return _prompt(leaf, (), f"{COPY} {asked}"), sign(hand, truth)
   if form == "check":
     return _check(rng, asked, example, leaf, read)
   heard = _hearsay(rng, truth, VALUES)

@@ -49,7 +49,7 @@ def test_two_experts_know_each_hand():
 
 
 def test_an_expert_reads_its_own_hands_alone_and_votes_on_what_it_hears():
-  leaf = f"elm {folio.sign('e', 'coral')} ; yew {folio.sign('e', 'jade')}"
+  leaf = f"oak ; elm {folio.sign('e', 'coral')} ; yew"
   assert folio.reply("elm", leaf, "ef", ["jade"]) == "coral"
   assert folio.reply("elm", leaf, "ab", ["?", "jade", "dusk", "jade"]) == "jade"
   assert folio.reply("elm", leaf, "ab", ["?"]) == "?"
