@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from jswarm.tasks.synthetic import folio
 
-BASE, EXPERT = 400, 300  # updates
+BASE, EXPERT = 400, 600  # updates
 BATCH = 64
 
 
@@ -53,7 +53,7 @@ def get_config():
       multiple=32,
       steps=EXPERT,
       batch=32,
-      lr=3e-3,
+      lr=5e-3,
       warmup=20,
       rank=8,
       alpha=16.0,
@@ -61,6 +61,6 @@ def get_config():
     )
   )
   config.experts = ConfigDict(
-    {name: source(EXPERT, 32, 0, expert=name, own=0.6) for name in folio.NAMES}
+    {name: source(EXPERT, 32, 0, expert=name, own=0.85) for name in folio.NAMES}
   )
   return config
