@@ -92,7 +92,7 @@ def test_a_search_that_ends_at_any_batch_repeats_at_most_that_batch(tmp_path):
 
 
 @pytest.mark.parametrize(
-  "limit, most", [("calls", 60), ("tokens", 600), ("seconds", 9.0)]
+  "limit, most", [("calls", 60), ("tokens", 6000), ("seconds", 9.0)]
 )
 def test_a_budget_is_spent_the_same_over_any_number_of_lives(tmp_path, limit, most):
   fields = {f"budget.{limit}": most, "search.iterations": 50}
