@@ -28,14 +28,12 @@ from jswarm.systems.evaluate import Evaluator
 from jswarm.systems.memo import Memo
 from jswarm.systems.system import Job
 from jswarm.systems.weights import Weights
-from jswarm.tasks.synthetic import council, relay
+from jswarm.tasks.synthetic import relay
 from jswarm.wiring import config as config_lib
 from jswarm.wiring import search
 
-WORLDS: dict[str, ModuleType] = {
-  "relay": relay,
-  "council": council,
-}
+# Those whose pools ship.
+WORLDS: dict[str, ModuleType] = {"relay": relay}
 SPACES = ("factors", "dense")
 ROUNDS = 50  # random graphs that luck may choose from
 

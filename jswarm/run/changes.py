@@ -42,6 +42,18 @@ ADDED = {
   "task.utility_seconds": 0.0,
   "task.judge_model": "",
   "task.judge_seconds": 120.0,
+  "pool.thinking": None,
+  "graph.anneal": 0,
+  "graph.noise": "fresh",
+  "graph.preferences": "raw",
+  "graph.temperature": 0.5,
+  "search.credit": "jfk",
+  "search.result": "best",
+  "search.imprint": False,
+  "search.dropout_r": 0.0,
+  "search.dropout_w": 0.0,
+  "role.method": "pso",
+  "weight.method": "pso",
 }
 _LINES = 40  # of a difference of texts that are shown
 
