@@ -1,6 +1,6 @@
 """Says what a user is waiting for, also where nobody sees a progress bar."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 import contextlib
 import pathlib
 import threading
@@ -13,7 +13,7 @@ _AGAIN = 30.0  # seconds between two signs of life
 
 
 @contextlib.contextmanager
-def told(what: str, wanted: bool = True) -> Iterator[None]:
+def told(what: str, wanted: bool = True) -> Generator[None]:
   """Logs `what` while the body runs, and how long it took.
 
   Nothing is logged of a body that ends within a second, or where `wanted` is false.

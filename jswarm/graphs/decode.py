@@ -113,7 +113,8 @@ def decode(adjacency: jax.Array, key: jax.Array | None = None, **fields: Any) ->
     ValueError: not a square matrix, an entry that is not finite (under jit nobody
       looks), an invalid setting, or a missing key.
   """
-  settings = Settings(**{"top_p": 0.0, **fields})
+  chosen: dict[str, Any] = {"top_p": 0.0, **fields}
+  settings = Settings(**chosen)
   if adjacency.ndim != 2 or adjacency.shape[0] != adjacency.shape[1]:
     raise ValueError(
       f"the adjacency has the shape {adjacency.shape}: allowed is"

@@ -50,14 +50,14 @@ def _change(key, edges, rank, single):
   """(edges, rank) after one change of a random kind."""
   kind_key, pick_key, draw_key = jax.random.split(key, 3)
   kind = jax.random.randint(kind_key, (), 0, len(KINDS))
-  changed = jax.lax.switch(
+  edges, rank = jax.lax.switch(
     kind,
     (_swap, _shift, functools.partial(_rewire, single=single)),
     pick_key,
     edges,
     rank,
   )
-  return _mended(draw_key, *changed, single)
+  return _mended(draw_key, edges, rank, single)
 
 
 def _swap(key, edges, rank):

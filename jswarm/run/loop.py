@@ -8,6 +8,7 @@ of the state, rank 0 alone on files and clocks.
 import dataclasses
 import pathlib
 import time
+from typing import Any
 
 from absl import logging
 import jax
@@ -186,7 +187,7 @@ def _commit(session, state, infos):
 def _row(session, infos):
   """One line of metrics.jsonl; nothing in it depends on the clock."""
   state = session.state
-  row = {
+  row: dict[str, Any] = {
     "iteration": int(state.iteration),
     "best": float(state.best.utility),
     "stalled": int(state.stalled),

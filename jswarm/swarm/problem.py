@@ -10,7 +10,6 @@ import numpy as np
 from jswarm.core.types import Experts
 from jswarm.swarm import motion, racing
 from jswarm.systems import system as system_lib
-from jswarm.systems.answerer import Answerer
 from jswarm.systems.evaluate import Evaluation, Evaluator
 from jswarm.systems.system import Graph, Job
 from jswarm.systems.weights import Weights
@@ -49,7 +48,7 @@ def place(value):
 
 def score(
   problem: Problem,
-  asked: Mapping[str, Sequence[Answerer]],
+  asked: Mapping[str, Sequence[Job]],
   bars: racing.Bars | None = None,
 ) -> tuple[dict[str, np.ndarray], list[Evaluation]]:
   """Scores systems of several purposes together.

@@ -3,6 +3,8 @@
 State -> proposals.propose -> graphs [G] -> score -> proposals.learn -> State
 """
 
+from typing import Any
+
 import jax
 import numpy as np
 
@@ -87,7 +89,9 @@ def role_step(
   return state, latest, info
 
 
-def inheritance(before: pso.State, utility: np.ndarray, jobs: list[Job]) -> dict:
+def inheritance(
+  before: pso.State, utility: np.ndarray, jobs: list[Job]
+) -> dict[str, Any]:
   """How much graphs take over from those that came before them, for the log.
 
   Args:
@@ -100,7 +104,7 @@ def inheritance(before: pso.State, utility: np.ndarray, jobs: list[Job]) -> dict
     "dags": a digest of what is executed, a graph. "distinct": how many differ.
   """
   names = [job.digest for job in jobs]
-  found = {"dags": names, "distinct": len(set(names))}
+  found: dict[str, Any] = {"dags": names, "distinct": len(set(names))}
   parents = np.asarray(before.utility)
   known = np.isfinite(parents) & np.isfinite(utility)
   pairs = np.stack([parents[known], utility[known]])

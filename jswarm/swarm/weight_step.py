@@ -107,7 +107,7 @@ def _step_by_replacing(key, state, latest, problem, settings):
   )
   chosen = np.flatnonzero(asked & problem_lib.scored(drop_key, num, settings.weight))
   make = lambda taken: system_lib.make_job(
-    graph.dag, assignment, Mixed(best, moved, taken, problem.experts.groups)
+    graph.dag, assignment.tolist(), Mixed(best, moved, taken, problem.experts.groups)
   )
   one = [make(np.arange(num) == e) for e in chosen]
   values, evaluations = problem_lib.score(problem, {"replaced": one})
@@ -124,7 +124,7 @@ def _step_by_replacing(key, state, latest, problem, settings):
   # 5. Tell each group's swarm, keep the best system.
   state = _told(state, utility, problem)
   for value, job in candidates:
-    if value > float(state.best.utility):
+    if job.weights and value > float(state.best.utility):
       state = keep(state, value, graph, assignment, job.weights.trees, t, 1)
   info = problem_lib.info(
     "weight",

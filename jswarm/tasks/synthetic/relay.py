@@ -121,7 +121,7 @@ def reply(stage: int | None, question: str, heard: Sequence[str] = ()) -> str:
     if kind < state[0] <= goal:
       kind, values = state
   if kind == stage and kind < goal:
-    kind, values = kind + 1, turn(stage, values)
+    kind, values = kind + 1, turn(kind, values)
   return write(kind, values)
 
 
@@ -172,6 +172,7 @@ def records(
       furthest = stage
     heard = [] if rng.random() < alone else _others(rng, kind, furthest, values)
     basis = read(reply(None, record["question"], heard))
+    assert basis is not None  # a reply is a state
     turned = basis[0] == stage and basis[0] < goal
     if turned and gaps & set(zip(PLACES, basis[1])):
       continue
@@ -224,7 +225,8 @@ def _question(rng):
 def _parts(question):
   """(kind, values, kind of the goal)."""
   state, _, goal = question.rpartition(" >")
-  return *read(state), KINDS.index(goal)
+  kind, values = read(state) or (0, [])  # a question holds a state
+  return kind, values, KINDS.index(goal)
 
 
 def _others(rng, kind, furthest, start):
