@@ -1,6 +1,5 @@
 """The world folio: a text in ten leaves, of which a node reads one (docs/worlds.md).
 
-  python -m experiments.train_experts --config=configs/folio_pool.py --out=pools/folio
   python -m experiments.search --config=configs/folio.py --workdir=runs/folio
   python -m experiments.search --config=configs/folio.py:abstain --workdir=runs/abstain
   python -m experiments.search --config=configs/folio.py:judged --workdir=runs/judged

@@ -128,9 +128,8 @@ def test_the_nucleus_is_renormalised_unless_as_published(p, published, expected)
   setting = decode_lib.Settings(top_p=p, as_published=published)
   scores = jnp.log(jnp.array([0.78, 0.11, 0.06, 0.05]))
   noise = jax.random.uniform(jax.random.key(0), (4000, 4), minval=1e-30)
-  drawn = jax.vmap(lambda u: decode_lib._top_p(u, scores, jnp.ones(4, bool), setting))(
-    noise
-  )
+  mask, p = jnp.ones(4, bool), setting.top_p
+  drawn = jax.vmap(lambda u: decode_lib._top_p(u, scores, mask, setting, p))(noise)
   share = np.bincount(drawn, minlength=4) / 4000
   np.testing.assert_allclose(share, expected, atol=0.03)
 

@@ -64,8 +64,8 @@ _READERS = tuple(
 )
 EDGES = tuple(zip(_READERS, _READERS[1:]))
 FIELDS: dict[str, Any] = {
-  "pool.base": "pools/folio/base",
-  "pool.experts": tuple(f"pools/folio/experts/{name}" for name in NAMES),
+  "pool.base": "builtin:folio/base",
+  "pool.experts": tuple(f"builtin:folio/experts/{name}" for name in NAMES),
   "task.name": "folio",
   "task.kind": "exact_match",
   "task.records": "jswarm.tasks.synthetic.folio:splits",
