@@ -28,7 +28,12 @@ def fingerprint(tree: PyTree, start: str = "") -> str:
   """
   sha = hashlib.sha256(start.encode())
   leaves = jax.tree_util.tree_leaves_with_path(tree)
-  for (path, leaf), sums in zip(leaves, jax.device_get(_sums([x for _, x in leaves]))):
+  here = [leaf for _, leaf in leaves if not isinstance(leaf, jax.Array)]
+  if here:  # of the host: one after the other, so that the device never holds all
+    found = [jax.device_get(_sums([leaf]))[0] for _, leaf in leaves]
+  else:
+    found = jax.device_get(_sums([leaf for _, leaf in leaves]))
+  for (path, leaf), sums in zip(leaves, found):
     sha.update(f"{jax.tree_util.keystr(path)}{leaf.shape}{leaf.dtype}{sums}".encode())
   return sha.hexdigest()
 

@@ -170,7 +170,7 @@ class Replicas:
     """
     sharding = _over(shape[0], self._everywhere())
     if not sharding:
-      return np.stack([read(i) for i in range(shape[0])])
+      return stacked(read, shape[0])
     return jax.make_array_from_callback(
       shape,
       sharding,
@@ -196,6 +196,18 @@ class Replicas:
       return int(stats["bytes_limit"] * _KEPT)
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return int(pages * _KEPT / 2 / len(self.devices)) if self.platform == "cpu" else 0
+
+
+def stacked(read: Callable[[int], np.ndarray], count: int) -> np.ndarray:
+  """read(0) ... read(count - 1) as one array, with no second copy of all of them."""
+  first = read(0)
+  if count == 1:
+    return first[None]
+  made = np.empty((count, *first.shape), first.dtype)
+  made[0] = first
+  for i in range(1, count):
+    made[i] = read(i)
+  return made
 
 
 def particle(particles: PyTree, index: int) -> PyTree:

@@ -34,12 +34,18 @@ def reset_statistics() -> None:
     each.reset()
 
 
-def make_experts(pool: load.Pool, settings: Settings) -> Experts:
-  """The pool as the search sees it."""
+def make_experts(pool: load.Pool, settings: Settings, keep: bool = True) -> Experts:
+  """The pool as the search sees it.
+
+  `keep`: the pool itself is used afterwards. Else its weights are taken out of it as
+  they are placed, so that they are never in memory twice.
+  """
   own = Statistics()
   _every.append(own)
   with waits.told(f"placing {len(pool.names)} experts"):
-    served = [Served(group, settings, own) for group in pool.groups]
+    served = [Served(group, settings, own, keep) for group in pool.groups]
+  names = pool.names
+  del pool  # what is asked later must not hold on to what was loaded
   by_expert = {expert: s for s in served for expert in s.group.members}
   mixable = [s for s in served if len(s.group.members) > 1]
   limits = lambda: Limits(MOST_ROWS, settings.pack_tokens)
@@ -60,13 +66,13 @@ def make_experts(pool: load.Pool, settings: Settings) -> Experts:
   def save(folder, weights, members):
     every = dict(zip((id(s) for s in mixable), weights, strict=True))
     return {
-      pool.names[e]: by_expert[e].save(folder, every.get(id(by_expert[e])), e)
+      names[e]: by_expert[e].save(folder, every.get(id(by_expert[e])), e)
       for e in members
     }
 
   words = lambda e: by_expert[e].text(e).tokenizer
   return Experts(
-    names=pool.names,
+    names=names,
     groups=tuple(s.group.members for s in mixable),
     weights=tuple(s.particles.start for s in mixable),
     install=install,
@@ -75,8 +81,8 @@ def make_experts(pool: load.Pool, settings: Settings) -> Experts:
     clip=lambda e, t, n: tokenizer.clip(words(e), t, n),
     room=lambda e, limit: by_expert[e].room(e, limit),
     save=save,
-    fixed=tuple(by_expert[e].fixed(e) for e in range(len(pool.names))),
-    holders=tuple(by_expert[e].holders(e) for e in range(len(pool.names))),
+    fixed=tuple(by_expert[e].fixed(e) for e in range(len(names))),
+    holders=tuple(by_expert[e].holders(e) for e in range(len(names))),
     score=functools.partial(readings.score, sources),
     logits=logits.make_logits(sources),
     hidden=functools.partial(readings.hidden, sources),

@@ -26,11 +26,11 @@ _PORTION = 4  # times the lanes: prompts that are encoded at a time
 class Served:
   """A group that answers; `settings` is an `engine.Settings`."""
 
-  def __init__(self, group: load.Group, settings, statistics: Statistics):
+  def __init__(self, group: load.Group, settings, statistics: Statistics, keep=True):
     self._settings, self._statistics = settings, statistics
     self._replicas = Replicas(local_devices(settings.devices), settings.tensor)
     self.particles = Resident(
-      group, self._replicas, settings.space == "dense", settings.int8
+      group, self._replicas, settings.space == "dense", settings.int8, keep
     )
     self.group = group = self.particles.group
     self._row = {expert: i for i, expert in enumerate(group.members)}

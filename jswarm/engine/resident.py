@@ -44,27 +44,43 @@ class Resident:
     fixed: of each expert a name of what does not move: base, tokenizer, stops.
   """
 
-  def __init__(self, group: load.Group, replicas: Replicas, dense: bool, int8: bool):
+  def __init__(
+    self,
+    group: load.Group,
+    replicas: Replicas,
+    dense: bool,
+    int8: bool,
+    keep: bool = True,
+  ):
     self.group, self._replicas, self._int8 = group, replicas, int8
     self._dtype = jax.tree.leaves(group.particles)[0].dtype
     self.dense = dense and group.kind == "lora"
-    still = self.dense or len(group.members) == 1  # particles that never move
+    single = len(group.members) == 1
+    still = self.dense or single  # particles that never move
+    whole = group.kind == "full"
+    # A whole model that is alone in its group is served as it was read: one copy.
+    self._lone = whole and single and replicas.count == 1 and not int8
     self.vocabularies = [
       tokenizer.fingerprint(group.text(i).tokenizer) for i in range(len(group.members))
     ]
-    unmoved = (group.params, group.particles if still else None)
-    named = functools.cache(lambda words: fingerprint(unmoved, words))
-    self.fixed = [
-      named(f"{self._config(i)}{group.text(i).stops}{self._dtype}{vocabulary}")
-      for i, vocabulary in enumerate(self.vocabularies)
-    ]
+    self.fixed = self._names(group, group.particles if still else None)
     self._base = {"base_digest": group.base_digest(), "dtype": str(group.dtype)}
-    self.start: PyTree = _start(group, replicas, self.dense)
-    self._params = None if group.params is None else self._place(group.params)
+    self.start: PyTree = None
+    self._params = None
+    if self._lone:
+      first = lambda x: jax.device_put(x[0])
+      self._params = self._place(_moved(group.particles, first, keep))
+    elif whole:
+      dtype = self._dtype if single else jnp.float32
+      place = lambda x: _spread_out(x, replicas, dtype)
+      self.start = _moved(group.particles, place, keep)
+    else:
+      self.start = _start(group, replicas, self.dense)
+      self._params = self._place(_moved(group.params, jax.device_put, keep))
     self.group = dataclasses.replace(
       group, params=None, particles=group.particles if self.dense else None
     )
-    self.costly = group.kind == "lora" and adapter_forms.costly(
+    self.costly = not whole and adapter_forms.costly(
       replicas.platform, group.particles, self._params
     )
     self.install(self.start)
@@ -80,6 +96,8 @@ class Resident:
 
   def holders(self) -> list[tuple[int, ...]]:
     """For each expert the processes that hold its weights; () if all do."""
+    if self._lone:
+      return [()]
     return devices.holders(jax.tree.leaves(self.start)[0])
 
   def held(self) -> int:
@@ -91,6 +109,8 @@ class Resident:
 
   def version(self, owner: int) -> str:
     """Digest of what expert `owner` answers with: base, adapter, tokenizer, stops."""
+    if self._lone:
+      return digest(None, self.fixed)
     if owner not in self._digests:
       particles = devices.particle(self._particles, owner)
       fixed = self.group.particles if self.dense else None
@@ -144,6 +164,8 @@ class Resident:
     return jax.tree.map(lambda x: x.astype(self._dtype), mine)
 
   def _expert(self, owner: int) -> PyTree:
+    if self._lone:
+      return self._params
     if self.group.kind == "full":
       return self._place(self._whole(owner), owner)
     adapter = self._adapter(self._particles, owner)
@@ -156,11 +178,22 @@ class Resident:
       return load.dense_adapter(self.group.particles, mix)
     return devices.particle(particles, i)
 
+  def _names(self, group: load.Group, particles: PyTree | None) -> list[str]:
+    """Of each expert a name of what does not move."""
+    named = functools.cache(lambda words: fingerprint((group.params, particles), words))
+    return [
+      named(f"{self._config(i)}{group.text(i).stops}{self._dtype}{vocabulary}")
+      for i, vocabulary in enumerate(self.vocabularies)
+    ]
+
   def _layout(self, params: PyTree) -> PyTree:
     # Stacked layers are copied at every step by the CPU backend.
-    return decoder.unstack(params) if self._replicas.platform == "cpu" else params
+    if self._replicas.platform != "cpu":
+      return params
+    return decoder.unstack(params, give_away=True)
 
   def _place(self, params: PyTree, owner: int = 0) -> PyTree:
+    """Laid out for the replicas; the tree of `params` is used up."""
     params = self._layout(self._rounded(jax.device_put(params), owner))
     return self._replicas.share(params, self._specs(params))
 
@@ -204,7 +237,7 @@ class Resident:
     target = os.path.join(folder, place)
     particles = self.start if particles is None else particles
     if group.kind == "full":
-      whole = devices.particle(particles, i)
+      whole = self._params if self._lone else devices.particle(particles, i)
       text = group.text(i)
       hf_model.save_whole(target, self._config(i), whole, text.tokenizer, text.stops)
       return {"kind": "full", "path": place}
@@ -217,24 +250,33 @@ class Resident:
 
 
 def _start(group: load.Group, replicas: Replicas, dense: bool) -> PyTree:
-  """Particles as they came, in float32, where a swarm has room for them."""
+  """Adapters as they came, in float32, where a swarm has room for them."""
   if dense:
     return {"mix": jax.device_put(np.eye(len(group.members), dtype=np.float32))}
-  if group.kind == "full":
-    # From the host, or where they were read to: no device holds all.
-    placed = jax.tree.map(
-      lambda x: (
-        x
-        if devices.is_spread(x)
-        else replicas.stack(x.shape, lambda i: np.asarray(x[i], np.float32))
-      ),
-      group.particles,
-    )
-    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), placed)
   particles = jax.tree.map(lambda x: np.asarray(x, np.float32), group.particles)
   if _large(particles, replicas):
     particles = replicas.spread(particles)
   return jax.device_put(particles)
+
+
+def _spread_out(x, replicas: Replicas, dtype) -> jax.Array:
+  """A leaf of whole models from the host, or from where it was read to: no device holds
+  all of them."""
+  if not devices.is_spread(x):
+    x = replicas.stack(x.shape, lambda i: np.asarray(x[i], dtype))
+  return jnp.asarray(x, dtype)
+
+
+def _moved(tree: PyTree, place, keep: bool) -> PyTree:
+  """place(leaf) of every leaf, one after the other; unless `keep`, the tree is emptied
+  on the way, so that no more than one leaf is in memory twice."""
+  made = {}
+  for name in list(tree):
+    part = tree[name] if keep else tree.pop(name)
+    inner = isinstance(part, dict)
+    made[name] = _moved(part, place, keep) if inner else place(part)
+    jax.block_until_ready(made[name])
+  return made
 
 
 def _large(particles: PyTree, replicas: Replicas) -> bool:

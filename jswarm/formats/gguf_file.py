@@ -199,7 +199,8 @@ def read(file: File, name: str) -> np.ndarray:
   """
   tensor = file.tensors[name]
   count = _byte_count(file.path, name, tensor)
-  rows = file.data[tensor.start : tensor.start + count]
+  # Mapped by itself: what was read of a large file does not stay in memory.
+  rows = np.memmap(file.path, np.uint8, "r", tensor.start, (count,)) if count else []
   return _dequantised(file, name, np.asarray(rows).reshape(*tensor.shape[:-1], -1))
 
 

@@ -12,7 +12,6 @@ tensor instead of four numbers. All three are undone.
 
 import os
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -52,12 +51,13 @@ def check_base(path):
   return _open(path)[1]
 
 
-def load_base(path, dtype=jnp.float32):
+def load_base(path, dtype=jnp.float32, place=None):
   """Reads a GGUF model.
 
   Args:
     path: of the .gguf file.
     dtype: of every leaf of the params.
+    place: `place(path, array)` puts a leaf where it belongs, as in `hf_model`.
 
   Returns:
     (DecoderConfig, params), as `hf_model.load_base` does.
@@ -67,7 +67,18 @@ def load_base(path, dtype=jnp.float32):
       that are missing, left over or of the wrong shape.
   """
   file, config = _open(path)
-  return config, jax.tree.map(jnp.asarray, _params(file, config, np.dtype(dtype)))
+  params: dict = {}
+  for where, name in _leaves(file, config).items():
+    value = _fill(file, config, where, name, np.dtype(dtype))
+    _put(params, where, place(where, value) if place else jnp.asarray(value))
+  return config, params
+
+
+def leaf_reader(path, dtype=jnp.float32):
+  """read(path) -> array [...]: one leaf of the params, as `hf_model.leaf_reader`."""
+  file, config = _open(path)
+  leaves = _leaves(file, config)
+  return lambda where: _fill(file, config, where, leaves[where], np.dtype(dtype))
 
 
 def convert(path, folder, dtype=jnp.float32):
@@ -130,24 +141,29 @@ def _check_shape(file, config, name):
     )
 
 
-def _params(file, config, dtype):
-  layers = {}
+def _leaves(file, config) -> dict[tuple[str, ...], str]:
+  """Place in the params -> tensor that fills it; of layers its name in a block. The
+  largest comes first, while there is most room for its copies."""
+  leaves: dict[tuple[str, ...], str] = {("embed",): "token_embd.weight"}
+  if not config.tied:
+    leaves["head",] = "output.weight"
+  leaves["final_norm", "scale"] = "output_norm.weight"
   for name, place in _LINEAR.items():
-    _put(layers, (*place, "kernel"), _stack(file, config, f"{name}.weight", dtype))
+    leaves["layers", *place, "kernel"] = f"{name}.weight"
     if f"blk.0.{name}.bias" in file.tensors:
-      _put(layers, (*place, "bias"), _stack(file, config, f"{name}.bias", dtype))
+      leaves["layers", *place, "bias"] = f"{name}.bias"
   for name, place in _NORMS.items():
     if f"blk.0.{name}.weight" in file.tensors:
-      _put(layers, (*place, "scale"), _stack(file, config, f"{name}.weight", dtype))
-  final = _read(file, config, "output_norm.weight").astype(dtype)
-  params = {
-    "embed": _read(file, config, "token_embd.weight").astype(dtype),
-    "layers": layers,
-    "final_norm": {"scale": final},
-  }
-  if not config.tied:
-    params["head"] = _read(file, config, "output.weight").T.astype(dtype)
-  return params
+      leaves["layers", *place, "scale"] = f"{name}.weight"
+  return leaves
+
+
+def _fill(file, config, where, name, dtype):
+  """The value of a leaf."""
+  if where[0] == "layers":
+    return _stack(file, config, name, dtype)
+  x = _read(file, config, name)
+  return np.asarray(x.T if where == ("head",) else x, dtype)
 
 
 def _put(tree, place, leaf):

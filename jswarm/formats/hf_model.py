@@ -90,7 +90,7 @@ def save_base(folder, config: DecoderConfig, params) -> None:
 
   Args:
     folder: made if needed.
-    config, params: of one model, layers stacked.
+    config, params: of one model; layers stacked, or laid out by `decoder.unstack`.
 
   Raises:
     ValueError: the config cannot be said in its family's config.json.
@@ -99,13 +99,24 @@ def save_base(folder, config: DecoderConfig, params) -> None:
   fields = hf_export.export(config, dtype)
   arrays = {}
   for leaf in _leaves(config):
-    value = np.asarray(_get(params, leaf.path))
-    per_layer = leaf.path[0] == "layers"
-    for i, x in enumerate(value if per_layer else [value]):
-      arrays[_tensor_name("model.", leaf, i)] = x.T if leaf.flip else x
+    for i, x in enumerate(_tensors_of(params, leaf)):
+      arrays[_tensor_name("model.", leaf, i)] = x
   folder = pathlib.Path(folder)
   tensor_files.write_safetensors(folder / "model.safetensors", arrays)
   files.write_json(folder / "config.json", fields)
+
+
+def _tensors_of(params, leaf):
+  """What a leaf is in the file: a tensor, or one a layer."""
+  turn = lambda x: x.T if leaf.flip else x
+  if leaf.path[0] != "layers":
+    return [turn(np.asarray(_get(params, leaf.path)))]
+  if not isinstance(params["layers"], list):
+    return [turn(x) for x in np.asarray(_get(params, leaf.path))]
+  *module, last = leaf.path[1:]
+  if last == "kernel":  # it lies as in the file
+    return [np.asarray(_get(each, [*module, "kernel_t"])) for each in params["layers"]]
+  return [np.asarray(_get(each, leaf.path[1:])) for each in params["layers"]]
 
 
 def save_whole(
@@ -271,7 +282,7 @@ def _fill(tensors, prefix, leaf, config, dtype):
   if leaf.path[0] != "layers":
     name = _tensor_name(prefix, leaf, 0)
     with np.errstate(over="ignore"):  # what is too large is infinite: found below
-      value = np.ascontiguousarray(turn(tensors[name].read()), dtype)
+      value = np.array(turn(tensors[name].read()), dtype, order="C")  # off the file
     tensor_files.check_finite(value, tensors[name].file, name)
     return value
   shape = leaf.shape[::-1] if leaf.flip else leaf.shape

@@ -18,10 +18,10 @@ import jax.numpy as jnp
 
 from jswarm.model.architecture import DecoderConfig, layer_facts, rope_frequencies
 from jswarm.model.attention import rope_angles, softcap
-from jswarm.model.layers import Block, RMSNorm, Step, dot, dot_turned, each_linear
+from jswarm.model.layers import Block, RMSNorm, Step, dot, dot_turned
 from jswarm.model.lora import Grouped as Grouped
 from jswarm.model.lora import Packed as Packed
-from jswarm.model.lora import by_layer, gain, layer
+from jswarm.model.lora import by_layer, gain
 from jswarm.model.lora import merge as merge
 from jswarm.model.lora import pack as pack
 
@@ -94,29 +94,43 @@ def is_unstacked(params) -> bool:
   return isinstance(params["layers"], list)
 
 
-def unstack(params):
+def unstack(params, give_away: bool = False):
   """The same params laid out for a CPU: `layers` a list of L trees, kernels turned.
 
   Equal logits. Slicing stacked weights copies them in each step there, so apply loops
   over the list in Python; and kernels [n, D] make small batches faster
   (`layers.dot_turned`). Compile time grows with L. Call it once, outside jit.
+
+  `give_away`: leaves are taken out of `params["layers"]`, which is empty afterwards, so
+  that no more than one of them is in memory twice.
   """
   if is_unstacked(params):
     return params
   count = params["layers"]["attn_norm"]["scale"].shape[0]
-  layers = [_turned_layer(params["layers"], i) for i in range(count)]
+  layers: list[dict] = [{} for _ in range(count)]
+  _take_apart(params["layers"], layers, give_away)
   return {**params, "layers": layers}
 
 
-@jax.jit
-def _turned_layer(layers, i):
-  return each_linear(_turn, layer(layers, i))
+def _take_apart(stacked, layers, give_away):
+  """Leaves [L, ...] of a tree, one after the other, as leaves of L trees; a kernel
+  [D, n] as kernel_t [n, D]."""
+  for name in list(stacked):
+    part = stacked.pop(name) if give_away else stacked[name]
+    if isinstance(part, dict):
+      inside = [each.setdefault(name, {}) for each in layers]
+      _take_apart(part, inside, give_away)
+      continue
+    turned = name == "kernel"
+    for i, each in enumerate(layers):
+      each["kernel_t" if turned else name] = _entry(part, i, turned)
+    jax.block_until_ready(layers)  # else the next leaf is read while this one is held
 
 
-def _turn(module):
-  """A kernel [..., D, n] as kernel_t [..., n, D]."""
-  rest = {name: leaf for name, leaf in module.items() if name != "kernel"}
-  return {**rest, "kernel_t": module["kernel"].swapaxes(-1, -2)}
+@partial(jax.jit, static_argnums=2)
+def _entry(stacked, i, turned):
+  entry = jax.lax.dynamic_index_in_dim(stacked, i, 0, keepdims=False)
+  return entry.swapaxes(-1, -2) if turned else entry
 
 
 @partial(jax.jit, static_argnums=0)

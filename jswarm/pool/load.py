@@ -7,7 +7,6 @@ expert alone in its group keeps its weights.
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-import functools
 import hashlib
 import pathlib
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ import numpy as np
 from jswarm.core import waits
 from jswarm.core.digests import fingerprint
 from jswarm.core.types import PyTree
-from jswarm.distributed.devices import Replicas
+from jswarm.distributed.devices import Replicas, stacked
 from jswarm.formats import chat_template, gguf_model, hf_model, peft_adapter
 from jswarm.formats import tokenizer as tokenizer_lib
 from jswarm.model.architecture import DecoderConfig
@@ -275,20 +274,17 @@ def _load_adapter(spec, folder, base, allow_pickle):
 
 
 def _load_params(folder, dtype, allow_pickle, replicas):
+  place = replicas and replicas.place
   if folder.endswith(".gguf"):
-    return gguf_model.load_base(folder, dtype)[1]
-  return hf_model.load_base(folder, dtype, allow_pickle, replicas and replicas.place)[1]
+    return gguf_model.load_base(folder, dtype, place)[1]
+  return hf_model.load_base(folder, dtype, allow_pickle, place)[1]
 
 
 def _reader(folder, dtype, allow_pickle):
   """read(path) -> one leaf of a whole model; nothing is read before it is needed."""
-  if not folder.endswith(".gguf"):
-    return hf_model.leaf_reader(folder, dtype, allow_pickle)
-  # Its tensors are decoded together.
-  whole = functools.cache(lambda: gguf_model.load_base(folder, dtype)[1])
-  return lambda path: np.asarray(
-    functools.reduce(lambda tree, key: tree[key], path, whole())
-  )
+  if folder.endswith(".gguf"):
+    return gguf_model.leaf_reader(folder, dtype)
+  return hf_model.leaf_reader(folder, dtype, allow_pickle)
 
 
 def _check_vocabulary(tokenizer, stops, config, folder):
@@ -352,7 +348,7 @@ def _full_group(entries, specs, dtype, allow_pickle, replicas):
     read = lambda i: readers[i](tuple(key.key for key in path))
     if replicas:
       return replicas.stack((len(members), *like.shape), read)
-    return np.stack([read(i) for i in range(len(members))])
+    return stacked(read, len(members))
 
   init = make_decoder(base.config, dtype).init
   particles = jax.tree_util.tree_map_with_path(

@@ -95,7 +95,7 @@ def plan(
     workdir_lib.check(pathlib.Path(workdir), flat, unknown_yet, resolved.accepted)
   rates = judge(resolved, loaded_task, experts, workdir=workdir)
   if experts is None:
-    experts = engine.make_experts(pool(resolved), resolved.engine)
+    experts = engine.make_experts(pool(resolved), resolved.engine, keep=False)
   return session.Plan(
     seed=resolved.seed,
     task=loaded_task,
@@ -178,7 +178,7 @@ def judge(
     )
   except ValueError as error:
     raise ValueError(f"task.judge={name!r}: allowed is {allowed}. {error}") from error
-  rater = engine.make_experts(loaded, config.engine)
+  rater = engine.make_experts(loaded, config.engine, keep=False)
   return lambda memo: processes.spread_ask(rater.ask)
 
 

@@ -39,7 +39,7 @@ def load_system(
   _check_bases(loaded, stored)
   return artifact.LoadedSystem(
     job,
-    engine.make_experts(loaded, config.engine),
+    engine.make_experts(loaded, config.engine, keep=False),
     prompts.Wording(**description["wording"]),
     description["limit"],
     description["chat"],
