@@ -8,7 +8,7 @@ half the lanes and half the pack from then on, for prompts of that length and be
 and no prompt is lost.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 import dataclasses
 import time
 
@@ -96,7 +96,10 @@ class Batcher:
     pack_tokens: int,
     statistics: Statistics,
     leaps: bool = False,
+    fitting: Callable[[int], int] | None = None,
   ):
+    """`rows`: most lanes; `fitting`: how many of so many slots there is memory for."""
+    self._fitting = fitting or (lambda slots: rows)
     self._programs = Programs(config, replicas, sampling)
     self._config, self._replicas = config, replicas
     self._limits = Limits(rows, pack_tokens)
@@ -181,8 +184,8 @@ class Batcher:
     ring = _LEAST_RING if limit <= _LEAST_RING else -(-limit // 16) * 16
     slots = packing.size_of(max(len(p.tokens) for p in prompts), _LEAST_SLOTS)
     self._length = schedule.length_class(prompts)
-    rows = self._limits.rows(self._length)
-    count = schedule.lanes_for(queues, rows, self._sizes(weights))
+    most = min(self._limits.rows(self._length), self._fitting(slots + ring))
+    count = schedule.lanes_for(queues, most, self._sizes(weights))
     self._opened, self._packed = count, 0
     for queue in queues:
       queue.open(count, schedule.lane_block(count))

@@ -16,7 +16,6 @@ from jswarm.engine.group import Served
 from jswarm.engine.limits import Limits
 from jswarm.engine.rectangles import MOST_ROWS, Source
 from jswarm.engine.settings import Settings
-from jswarm.formats import tokenizer
 from jswarm.pool import load
 
 _every: list[Statistics] = []  # one a pool; small, and kept when the pool is gone
@@ -70,16 +69,15 @@ def make_experts(pool: load.Pool, settings: Settings, keep: bool = True) -> Expe
       for e in members
     }
 
-  words = lambda e: by_expert[e].text(e).tokenizer
   return Experts(
     names=names,
     groups=tuple(s.group.members for s in mixable),
     weights=tuple(s.particles.start for s in mixable),
     install=install,
     ask=ask,
-    count=lambda e, t: len(tokenizer.encode(words(e), [t], False)[0]),
-    clip=lambda e, t, n: tokenizer.clip(words(e), t, n),
-    room=lambda e, limit: by_expert[e].room(e, limit),
+    count=lambda e, t: by_expert[e].reader(e).count(t),
+    clip=lambda e, t, n: by_expert[e].reader(e).clip(t, n),
+    room=lambda e, limit: by_expert[e].reader(e).room(limit),
     save=save,
     fixed=tuple(by_expert[e].fixed(e) for e in range(len(names))),
     holders=tuple(by_expert[e].holders(e) for e in range(len(names))),

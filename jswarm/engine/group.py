@@ -6,19 +6,26 @@ lanes full; tokenizers work ahead of the device, and replies on disk are not mad
 
 import collections
 import concurrent.futures
+import dataclasses
 import hashlib
 import time
 
 from jswarm.core.types import PyTree, Reply, Request
 from jswarm.distributed.devices import Replicas, local_devices
-from jswarm.engine import adapter_forms, packing, rectangles, reply_store, schedule
+from jswarm.engine import (
+  adapter_forms,
+  footprint,
+  packing,
+  rectangles,
+  reply_store,
+  texts,
+)
 from jswarm.engine.batcher import Batcher
 from jswarm.engine.counters import Statistics
 from jswarm.engine.resident import Resident
 from jswarm.formats import tokenizer
 from jswarm.pool import load
 
-_MOST_ROWS = {"cpu": 64}
 _PLANNED_TOKENS = 1024  # slots a lane is planned with where `rows` is 0
 _PORTION = 4  # times the lanes: prompts that are encoded at a time
 
@@ -34,15 +41,22 @@ class Served:
     )
     self.group = group = self.particles.group
     self._row = {expert: i for i, expert in enumerate(group.members)}
-    words = {id(group.text(i).tokenizer): i for i in range(len(group.members))}
-    self._overhead = {k: _overhead(group.text(i).tokenizer) for k, i in words.items()}
-    self._rows = settings.rows or self._fitting_rows()
+    self._readers = [
+      texts.Text(
+        dataclasses.replace(group.config, max_positions=group.text(i).max_positions),
+        group.text(i).tokenizer,
+        settings,
+      )
+      for i in range(len(group.members))
+    ]
+    self._rows = settings.rows or self._most_rows()
     self._batcher = Batcher(
       group.config,
       self._replicas,
       group.stops,
       settings.sampling,
       rows=self._rows,
+      fitting=None if settings.rows else self._fitting_rows,
       pack_tokens=settings.pack_tokens,
       statistics=statistics,
       leaps=settings.speculate,
@@ -65,10 +79,9 @@ class Served:
     """How this expert of the pool reads and ends text."""
     return self.group.text(self._row[expert])
 
-  def room(self, expert: int, limit: int) -> int:
-    words, _, most = self.text(expert)
-    wanted = self._settings.max_prompt_tokens or most - limit
-    return min(wanted, most - limit) - self._overhead[id(words)]
+  def reader(self, expert: int) -> texts.Text:
+    """What a prompt takes of the context of this expert of the pool."""
+    return self._readers[self._row[expert]]
 
   def ask(self, requests: list[Request]) -> list[Reply]:
     """Replies in the order of the requests."""
@@ -194,20 +207,22 @@ class Served:
         chosen = alike[first : first + self._replicas.count]
         yield tuple(chosen[d % len(chosen)] for d in range(self._replicas.count))
 
-  def _fitting_rows(self):
-    """Lanes whose cache fits the memory that base and adapters leave, in full."""
-    c, most = (
+  def _most_rows(self):
+    """Lanes that are planned with before the prompts are known."""
+    memory = self._replicas.memory()
+    if self._replicas.platform == "cpu" or not memory:  # a cache there is by the need
+      return footprint.most_lanes("cpu")
+    return self._fitting_rows(min(self.group.config.max_positions, _PLANNED_TOKENS))
+
+  def _fitting_rows(self, slots):
+    """Lanes of so many slots for which base and adapters leave memory."""
+    return footprint.lanes_that_fit(
       self.group.config,
-      _MOST_ROWS.get(self._replicas.platform, schedule.LANES[-1]),
+      slots,
+      self.particles.held(),
+      self._replicas.memory(),
+      self._replicas.platform,
     )
-    if not self._replicas.memory():  # nobody knows: a modest number
-      return min(most, _MOST_ROWS["cpu"])
-    width = 4 if self._replicas.platform == "cpu" else 2
-    token = 2 * c.layers * c.kv_heads * c.head_dim * width
-    lane = token * min(c.max_positions, _PLANNED_TOKENS) + 4 * c.vocab
-    free = self._replicas.memory() - 2 * self.particles.held()
-    fitting = [n for n in schedule.LANES if n <= most and n * lane <= free]
-    return fitting[-1] if fitting else schedule.LANES[0]
 
   def _seed(self, request):
     """Of the row's draws: a function of the request, never of the batch."""
@@ -215,9 +230,3 @@ class Served:
     words = f"{self._settings.seed}|{name}|{request.limit}|{request.prompt}"
     digest = hashlib.sha256(words.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:4], "little")
-
-
-def _overhead(words) -> int:
-  """Most tokens that come to a prompt's own: of the template, BOS, a seam."""
-  chats = (False, True) if tokenizer.has_template(words) else (False,)
-  return 1 + max(len(tokenizer.encode(words, [""], chat)[0]) for chat in chats)

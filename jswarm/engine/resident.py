@@ -110,7 +110,7 @@ class Resident:
   def version(self, owner: int) -> str:
     """Digest of what expert `owner` answers with: base, adapter, tokenizer, stops."""
     if self._lone:
-      return digest(None, self.fixed)
+      return digest(None, self.fixed[0])
     if owner not in self._digests:
       particles = devices.particle(self._particles, owner)
       fixed = self.group.particles if self.dense else None

@@ -18,6 +18,7 @@ import numpy as np
 
 from jswarm.core import waits
 from jswarm.core.digests import fingerprint
+from jswarm.core.problems import attempt
 from jswarm.core.types import PyTree
 from jswarm.distributed.devices import Replicas, stacked
 from jswarm.formats import chat_template, gguf_model, hf_model, peft_adapter
@@ -115,6 +116,7 @@ def check_pool(
   allow_pickle: bool = False,
   today: str = chat_template.TODAY,
   thinking: bool | None = None,
+  problems: list[str] | None = None,
 ) -> Checked:
   """Finds what is wrong with a pool before the weights of any base are read.
 
@@ -122,20 +124,48 @@ def check_pool(
   template, stops and size of its vocabulary. Then adapters; they are small, and read
   whole.
 
+  `problems`: takes what is wrong, which then is not raised: bases and adapters that are
+  wrong are left out of what is returned.
+
   Raises:
     ValueError: as `load_pool`.
   """
   folders = {
-    spec.name: locate(spec.adapter, spec.revision) for spec in specs if spec.adapter
-  }  # first: bases take long to download
-  sources = dict.fromkeys(spec.source for spec in specs)
-  bases = _check_bases(sources, allow_pickle, today, thinking)
-  adapters = {
-    spec.name: _load_adapter(spec, folders[spec.name], bases[spec.source], allow_pickle)
+    spec.name: attempt(problems, locate, spec.adapter, spec.revision)
     for spec in specs
     if spec.adapter
-  }
+  }  # first: bases take long to download
+  sources = dict.fromkeys(spec.source for spec in specs)
+  bases = _check_bases(sources, allow_pickle, today, thinking, problems)
+  adapters = {}
+  for spec in specs:
+    folder, base = folders.get(spec.name), bases.get(spec.source)
+    if folder is None or base is None:
+      continue
+    adapter = attempt(problems, _load_adapter, spec, folder, base, allow_pickle)
+    if adapter is not None:
+      adapters[spec.name] = adapter
   return Checked(bases, adapters)
+
+
+def divide(
+  specs: Sequence[Spec], checked: Checked
+) -> list[tuple[str, list[tuple[list[int], Base]]]]:
+  """Which experts can be mixed: (kind, [(members, their base), ...]) of each group.
+
+  Adapters on one base, then whole models of one architecture and one vocabulary.
+  """
+  groups, full = [], {}
+  for base in {id(base): base for base in checked.bases.values()}.values():
+    members = [
+      i for i, spec in enumerate(specs) if checked.bases.get(spec.source) is base
+    ]
+    if any(specs[i].adapter for i in members):
+      groups.append(("lora", [(members, base)]))
+    else:
+      key = (dataclasses.replace(base.config, max_positions=0), digest(base.tokenizer))
+      full.setdefault(key, []).append((members, base))
+  return groups + [("full", entries) for entries in full.values()]
 
 
 def load_pool(
@@ -145,6 +175,7 @@ def load_pool(
   replicas: Replicas | None = None,
   today: str = chat_template.TODAY,
   thinking: bool | None = None,
+  checked: Checked | None = None,
 ) -> Pool:
   """Loads every expert once; bases are shared.
 
@@ -154,16 +185,17 @@ def load_pool(
   the default device, whole models to the host.
   `today`: the date that chat templates see, YYYY-MM-DD.
   `thinking`: whether models whose templates can are to think first; None: as they do.
+  `checked`: what `check_pool` has found, if it was asked already.
 
   Raises:
     ValueError: a file is missing, truncated, of another base or unsupported; the
       message names it, what was allowed and what to change.
   """
-  checked = check_pool(specs, allow_pickle, today, thinking)
-  groups, full = [], {}
-  for base in {id(base): base for base in checked.bases.values()}.values():
-    members = [i for i, spec in enumerate(specs) if checked.bases[spec.source] is base]
-    if any(specs[i].adapter for i in members):
+  checked = checked or check_pool(specs, allow_pickle, today, thinking)
+  groups = []
+  for kind, entries in divide(specs, checked):
+    if kind == "lora":
+      ((members, base),) = entries
       adapters = [checked.adapters.get(specs[i].name) for i in members]
       with waits.told(_loading(len(members), base.folder)):
         params = _load_params(base.folder, dtype, allow_pickle, replicas)
@@ -179,10 +211,7 @@ def load_pool(
           _stack_adapters(adapters),
         )
       )
-    else:
-      key = (dataclasses.replace(base.config, max_positions=0), digest(base.tokenizer))
-      full.setdefault(key, []).append((members, base))
-  for entries in full.values():
+      continue
     folders = dict.fromkeys(base.folder for _, base in entries)
     with waits.told(_loading(sum(len(mine) for mine, _ in entries), *folders)):
       groups.append(_full_group(entries, specs, dtype, allow_pickle, replicas))
@@ -221,28 +250,35 @@ def dense_adapter(particles: PyTree, mix: np.ndarray) -> PyTree:
   return {name: side_by_side(factors) for name, factors in particles.items()}
 
 
-def _check_bases(sources, allow_pickle, today, thinking):
+def _check_bases(sources, allow_pickle, today, thinking, problems):
   """Source -> `Base`; one folder or file is one base, however it is spelt."""
-  places = {source: locate(*source) for source in sources}
+  places = {source: attempt(problems, locate, *source) for source in sources}
   found, bases = {}, {}
   for source, place in places.items():
+    if place is None:
+      continue
     key = identity(place)
     if key not in found:
-      found[key] = _check_base(place, allow_pickle, today, thinking)
-    bases[source] = found[key]
+      found[key] = _check_base(place, allow_pickle, today, thinking, problems)
+    if found[key]:
+      bases[source] = found[key]
   return bases
 
 
-def _check_base(folder, allow_pickle, today, thinking):
-  config = (
-    gguf_model.check_base(folder)
-    if folder.endswith(".gguf")
-    else hf_model.check_base(folder, allow_pickle)
-  )
-  tokenizer = tokenizer_lib.load_tokenizer(folder, today, thinking)
-  tokenizer_lib.check_template(tokenizer)
-  stops = tokenizer_lib.stop_ids(tokenizer, folder)
-  _check_vocabulary(tokenizer, stops, config, folder)
+def _check_base(folder, allow_pickle, today, thinking, problems):
+  """The `Base` in a folder or file; None if `problems` has why there is none."""
+  if folder.endswith(".gguf"):
+    config = attempt(problems, gguf_model.check_base, folder)
+  else:
+    config = attempt(problems, hf_model.check_base, folder, allow_pickle)
+  tokenizer = attempt(problems, tokenizer_lib.load_tokenizer, folder, today, thinking)
+  if tokenizer is None:
+    return None
+  attempt(problems, tokenizer_lib.check_template, tokenizer)
+  stops = attempt(problems, tokenizer_lib.stop_ids, tokenizer, folder)
+  if config is None or stops is None:
+    return None
+  attempt(problems, _check_vocabulary, tokenizer, stops, config, folder)
   return Base(folder, config, tokenizer, stops)
 
 

@@ -37,6 +37,11 @@ _LATER = (408, 409, 425, 429)  # and 5xx: the same request may succeed
 _WRONG = (401, 403, 404, 405)  # no request will
 
 
+def is_address(name: str) -> bool:
+  """Does a judge of this name answer behind a URL?"""
+  return name.startswith(("http://", "https://"))
+
+
 @dataclasses.dataclass(frozen=True)
 class Endpoint:
   """Where the judge is.

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 import dataclasses
 from typing import NamedTuple
 
+from jswarm.core.problems import attempt
 from jswarm.core.types import Experts
 from jswarm.tasks.prompts import fill
 
@@ -89,15 +90,25 @@ def compose(
 
 
 def check_room(
-  questions: Sequence[Question], experts: Experts, wording: Wording, limit: int
+  questions: Sequence[Question],
+  experts: Experts,
+  wording: Wording,
+  limit: int,
+  problems: list[str] | None = None,
 ) -> None:
-  """Raises ValueError for the first question that an expert's context cannot hold."""
+  """Raises ValueError for the first question that an expert's context cannot hold.
+
+  `problems`: takes the messages for all of them instead.
+  """
   for expert in range(len(experts.names)):
     room = experts.room(expert, limit)
+    if room <= 0:
+      attempt(problems, _refuse_limit, experts.names[expert], limit, room)
+      continue
     for question in questions:
       bare = compose(wording, wording.last, (), "", question.prompt)
       if len(bare.encode()) > room:
-        _left(bare, limit, expert, question, experts)
+        attempt(problems, _left, bare, limit, expert, question, experts)
 
 
 def node_prompt(
@@ -157,6 +168,13 @@ def _clip(experts, expert, text, tokens):
   if len(text.encode()) <= tokens:
     return text
   return experts.clip(expert, text, tokens)
+
+
+def _refuse_limit(name, limit, room):
+  raise ValueError(
+    f"task.limit={limit} new tokens leave no room for a prompt in the context of expert"
+    f" {name!r}: lower task.limit by {1 - room} or more."
+  )
 
 
 def _left(bare, limit, expert, question, experts):

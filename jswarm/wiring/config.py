@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from jswarm.core import lookup
+from jswarm.core.problems import attempt
 from jswarm.distributed import watchdog
 from jswarm.engine import settings as settings_lib
 from jswarm.graphs import decode
@@ -137,6 +138,26 @@ def resolve(config: ConfigDict) -> Resolved:
   )
 
 
+def problems_of(config: ConfigDict) -> list[str]:
+  """Everything that `resolve` has against a configuration, not only the first.
+
+  Each changed field is looked at alone, beside the defaults; then, with those that are
+  wrong by themselves put back, what does not go together.
+  """
+  found: list[str] = []
+  if attempt(found, resolve, config):
+    return []
+  alone: list[str] = []
+  good = changed(config)
+  for field, value in list(good.items()):
+    before = len(alone)
+    attempt(alone, resolve_default, {field: value})
+    if len(alone) > before:
+      del good[field]
+  attempt(alone, resolve_default, good)
+  return alone or found
+
+
 def resolve_default(changes: Mapping[str, Any]) -> Resolved:
   """The default configuration with {"engine.rows": 8, ...}, resolved."""
   return resolve(override(get_config(), changes))
@@ -151,6 +172,21 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
     else:
       flat[name] = value
   return json.loads(json.dumps(flat, default=str))
+
+
+def changed(config: ConfigDict) -> dict[str, Any]:
+  """{"section.field": value} of the fields that are not as by default."""
+  given, known = flatten(config), flatten(get_config())
+  return {k: v for k, v in _leaves(config).items() if given[k] != known.get(k)}
+
+
+def _leaves(config: ConfigDict) -> dict[str, Any]:
+  """{"section.field": value}, as it was written."""
+  found = {}
+  for name, value in config.items():
+    inner = _leaves(value) if isinstance(value, ConfigDict) else {"": value}
+    found |= {f"{name}.{k}".rstrip("."): v for k, v in inner.items()}
+  return found
 
 
 def override(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:

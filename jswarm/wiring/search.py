@@ -3,7 +3,7 @@
 Cheap checks come first: settings, then data, then adapters, then bases.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import os
 import pathlib
 from typing import Any
@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from jswarm.core.types import Experts, Reply
 from jswarm.distributed import processes
 from jswarm.distributed.devices import Replicas, local_devices
-from jswarm.engine import engine
+from jswarm.engine import engine, footprint
 from jswarm.pool import load, specs
 from jswarm.run import code, session
 from jswarm.run import workdir as workdir_lib
@@ -25,6 +25,7 @@ from jswarm.systems.killable import Killable
 from jswarm.tasks import base, custom, wishes
 from jswarm.tasks import load as tasks_load
 from jswarm.wiring import config as config_lib
+from jswarm.wiring import memory
 from jswarm.wiring.config import Resolved
 
 
@@ -50,13 +51,18 @@ def task(
   return tasks_load.load_task(c.name or None, source, c.wishes, judging)
 
 
-def pool(config: Resolved) -> load.Pool:
-  """Loads the pool that the config names."""
+def pool(config: Resolved, task: base.Task | None = None) -> load.Pool:
+  """Loads the pool that the config names; of a task it is said first what memory that
+  takes."""
   dtype = config_lib.model_dtype(config.pool.dtype, "pool.dtype")
   replicas = Replicas(local_devices(config.engine.devices), config.engine.tensor)
-  c = config.pool
+  c, chosen = config.pool, _specs(config)
+  checked = load.check_pool(chosen, c.allow_pickle, c.today, c.thinking)
+  if task:
+    need = memory.need(config, task, chosen, checked, replicas)
+    logging.info("memory: %s", footprint.told(need))
   return load.load_pool(
-    _specs(config), dtype, c.allow_pickle, replicas, c.today, c.thinking
+    chosen, dtype, c.allow_pickle, replicas, c.today, c.thinking, checked
   )
 
 
@@ -84,18 +90,14 @@ def plan(
   """
   resolved = config_lib.resolve(config)
   loaded_task = task(resolved, records, utility)
-  flat = dict(resolved.flat)
-  flat.update(
-    {f"data.{split}": digest for split, digest in loaded_task.spec["sha256"].items()}
-  )
-  flat["data.prompts"] = loaded_task.spec["prompts_sha256"]
-  flat.update(_code(utility or resolved.task.utility))
+  flat = defining(resolved, loaded_task, utility)
   if workdir:
-    unknown_yet = ("pool.versions",)
-    workdir_lib.check(pathlib.Path(workdir), flat, unknown_yet, resolved.accepted)
+    check_workdir(workdir, flat, resolved)
   rates = judge(resolved, loaded_task, experts, workdir=workdir)
   if experts is None:
-    experts = engine.make_experts(pool(resolved), resolved.engine, keep=False)
+    experts = engine.make_experts(
+      pool(resolved, loaded_task), resolved.engine, keep=False
+    )
   return session.Plan(
     seed=resolved.seed,
     task=loaded_task,
@@ -114,6 +116,26 @@ def plan(
     progress=progress,
     processes=resolved.processes,
   )
+
+
+def defining(
+  config: Resolved, loaded_task: base.Task, utility: Callable | None = None
+) -> dict[str, Any]:
+  """What a workdir is of, but for the versions of experts: all fields, data, code."""
+  spec = loaded_task.spec
+  data = {f"data.{split}": digest for split, digest in spec["sha256"].items()}
+  return {
+    **config.flat,
+    **data,
+    "data.prompts": spec["prompts_sha256"],
+    **_code(utility or config.task.utility),
+  }
+
+
+def check_workdir(workdir: str, flat: Mapping[str, Any], config: Resolved) -> None:
+  """Raises ValueError, with the difference, for a workdir of another search."""
+  unknown_yet = ("pool.versions",)
+  workdir_lib.check(pathlib.Path(workdir), flat, unknown_yet, config.accepted)
 
 
 def _code(utility: Callable | str | None) -> dict[str, Any]:
@@ -152,11 +174,42 @@ def judge(
   Raises:
     ValueError: the task needs a judge and the config names none, or none that is there.
   """
+  if loaded_task.judge and http_judge.is_address(config.task.judge):
+    return _server(config.task, workdir)
+  chosen = rater(config, loaded_task, experts, alone)
+  if chosen is None:
+    return None
+  if isinstance(chosen, int):
+    return lambda memo: memo.as_loaded(chosen)
+  dtype = config_lib.model_dtype(config.pool.dtype, "pool.dtype")
+  try:
+    c = config.pool
+    loaded = load.load_pool(
+      [chosen], dtype, c.allow_pickle, today=c.today, thinking=c.thinking
+    )
+  except ValueError as error:
+    raise ValueError(f"task.judge={config.task.judge!r}: {error}") from error
+  apart = engine.make_experts(loaded, config.engine, keep=False)
+  return lambda memo: processes.spread_ask(apart.ask)
+
+
+def rater(
+  config: Resolved,
+  loaded_task: base.Task,
+  experts: Experts | None = None,
+  alone: bool = False,
+) -> specs.Spec | int | None:
+  """Who rates replies, not loaded: an index in the pool, a model; None for nobody and
+  for a server; see `judge`.
+
+  Raises:
+    ValueError: the task needs a judge and the config names none, or none that is there.
+  """
   name = config.task.judge
   if not loaded_task.judge:
     return None
-  if name.startswith(("http://", "https://")):
-    return _server(config.task, workdir)
+  if http_judge.is_address(name):
+    return None
   named = {}
   if (alone or not experts) and config.pool.experts:
     named = {spec.name: spec for spec in _specs(config)}
@@ -167,19 +220,15 @@ def judge(
       f"task {loaded_task.name!r} is rated by a judge: set task.judge to {allowed}."
     )
   if name in members and not alone:
-    expert = members.index(name)
-    return lambda memo: memo.as_loaded(expert)
+    return members.index(name)
+  if name in named:
+    return named[name]
   try:
-    chosen = [named[name]] if name in named else specs.parse_specs([name])
-    dtype = config_lib.model_dtype(config.pool.dtype, "pool.dtype")
-    c = config.pool
-    loaded = load.load_pool(
-      chosen, dtype, c.allow_pickle, today=c.today, thinking=c.thinking
-    )
+    (spec,) = specs.parse_specs([name])
+    specs.locate(*spec.source)
   except ValueError as error:
     raise ValueError(f"task.judge={name!r}: allowed is {allowed}. {error}") from error
-  rater = engine.make_experts(loaded, config.engine, keep=False)
-  return lambda memo: processes.spread_ask(rater.ask)
+  return spec
 
 
 def _server(c: config_lib.TaskSettings, workdir: str | None) -> session.JudgeFn:

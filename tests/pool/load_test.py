@@ -143,9 +143,7 @@ FOLDERS = {
 def unread(monkeypatch):
   """Reading the weights of a base fails."""
   monkeypatch.setattr(hf_model, "_fill", lambda *_: pytest.fail("weights were read"))
-  monkeypatch.setattr(
-    gguf_model, "_params", lambda *_: pytest.fail("weights were read")
-  )
+  monkeypatch.setattr(gguf_model, "_fill", lambda *_: pytest.fail("weights were read"))
 
 
 @pytest.mark.parametrize("name", FOLDERS)
