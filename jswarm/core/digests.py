@@ -9,6 +9,8 @@ import numpy as np
 
 from jswarm.core.types import PyTree
 
+_PART = 1 << 26  # bytes of a leaf that are worked on at a time
+
 
 def digest(tree: PyTree, start: str = "") -> str:
   """sha256 of a text and of path, shape, dtype and bytes of every leaf, as hex."""
@@ -28,14 +30,31 @@ def fingerprint(tree: PyTree, start: str = "") -> str:
   """
   sha = hashlib.sha256(start.encode())
   leaves = jax.tree_util.tree_leaves_with_path(tree)
-  here = [leaf for _, leaf in leaves if not isinstance(leaf, jax.Array)]
-  if here:  # of the host: one after the other, so that the device never holds all
-    found = [jax.device_get(_sums([leaf]))[0] for _, leaf in leaves]
-  else:
-    found = jax.device_get(_sums([leaf for _, leaf in leaves]))
-  for (path, leaf), sums in zip(leaves, found):
+  large = [_in_parts(leaf) for _, leaf in leaves]
+  small = [leaf for (_, leaf), parts in zip(leaves, large) if not parts]
+  found = iter(jax.device_get(_sums(small)) if small else ())
+  for (path, leaf), parts in zip(leaves, large):
+    sums = _sums_of_parts(leaf) if parts else next(found)
     sha.update(f"{jax.tree_util.keystr(path)}{leaf.shape}{leaf.dtype}{sums}".encode())
   return sha.hexdigest()
+
+
+def _in_parts(leaf) -> bool:
+  """Is a leaf too large to be copied to a device, or worked on, as a whole?"""
+  spread = isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) > 1
+  return not spread and leaf.nbytes > _PART
+
+
+def _sums_of_parts(leaf):
+  """`_sums` of one leaf, part by part: both are sums modulo 2^32."""
+  axis = int(np.argmax(leaf.shape))
+  size = max(1, _PART * leaf.shape[axis] // leaf.nbytes)
+  total = np.zeros(2, np.uint32)
+  for first in range(0, leaf.shape[axis], size):
+    part = leaf[(slice(None),) * axis + (slice(first, first + size),)]
+    ahead = np.uint32(first * _PRIMES[axis] % 2**32)
+    total += np.array(jax.device_get(_sums([part], ahead))[0], np.uint32)
+  return [np.asarray(part) for part in total]  # as they come from the device
 
 
 def fingerprints(particles: PyTree, starts: Sequence[str]) -> list[str]:
@@ -71,8 +90,11 @@ def _vmapped_sums(leaves):
 
 
 @jax.jit
-def _sums(leaves):
-  """Of each leaf two sums of its bits, each weighted by place, modulo 2^32."""
+def _sums(leaves, ahead=0):
+  """Of each leaf two sums of its bits, each weighted by place, modulo 2^32.
+
+  `ahead`: what is added to every place, for a part of a leaf.
+  """
 
   def one(x):
     bits = jax.lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}")
@@ -82,7 +104,7 @@ def _sums(leaves):
         jax.lax.broadcasted_iota(jnp.uint32, x.shape, d) * jnp.uint32(prime)
         for d, prime in zip(range(x.ndim), _PRIMES)
       ),
-      jnp.uint32(1),
+      jnp.uint32(1) + jnp.uint32(ahead),
     )
     mixed = (bits ^ (bits >> 15)) * jnp.uint32(_PRIMES[0])
     return [

@@ -194,7 +194,10 @@ class Resident:
 
   def _place(self, params: PyTree, owner: int = 0) -> PyTree:
     """Laid out for the replicas; the tree of `params` is used up."""
-    params = self._layout(self._rounded(jax.device_put(params), owner))
+    # One name for all of them: what another one held would not be freed on the way.
+    params = jax.device_put(params)
+    params = self._rounded(params, owner)
+    params = self._layout(params)
     return self._replicas.share(params, self._specs(params))
 
   def _rounded(self, params: PyTree, owner: int) -> PyTree:

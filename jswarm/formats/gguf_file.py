@@ -29,6 +29,7 @@ _SCALARS = {  # value type -> struct format
   12: "d",
 }
 _STRING, _ARRAY = 8, 9
+_PART = 1 << 23  # bytes of a tensor that are dequantised at a time
 _ALIGNMENT = 32  # of the tensor data, unless general.alignment says otherwise
 
 
@@ -200,8 +201,19 @@ def read(file: File, name: str) -> np.ndarray:
   tensor = file.tensors[name]
   count = _byte_count(file.path, name, tensor)
   # Mapped by itself: what was read of a large file does not stay in memory.
-  rows = np.memmap(file.path, np.uint8, "r", tensor.start, (count,)) if count else []
-  return _dequantised(file, name, np.asarray(rows).reshape(*tensor.shape[:-1], -1))
+  rows = np.empty(0, np.uint8)
+  if count:
+    rows = np.asarray(np.memmap(file.path, np.uint8, "r", tensor.start, (count,)))
+  rows = rows.reshape(*tensor.shape[:-1], -1)
+  if rows.ndim < 2 or rows.nbytes <= _PART:
+    return _dequantised(file, name, rows)
+  # The package makes its result twice, so a large tensor is given to it in parts.
+  made = np.empty(tensor.shape, np.float32)
+  step = max(1, _PART * len(rows) // rows.nbytes)
+  for first in range(0, len(rows), step):
+    part = slice(first, first + step)
+    made[part] = _dequantised(file, name, rows[part])
+  return made
 
 
 def check_readable(file: File) -> None:

@@ -46,6 +46,12 @@ def shapes(
   return made
 
 
+def moving(config: Resolved, specs: Sequence[Spec], checked: load.Checked) -> bool:
+  """Is there a weight-step, and anything that it can move?"""
+  groups = [shape for shape in shapes(config, specs, checked) if shape.experts > 1]
+  return config.swarm.steps != "role" and bool(groups)
+
+
 def need(
   config: Resolved,
   task: base.Task,
@@ -158,7 +164,7 @@ def _state(config, num, members, weights):
   """The search state of so many experts, as shapes."""
 
   def blank(weights):
-    nobody: Any = lambda *_: None
+    nobody: Any = None  # shapes ask nothing
     experts = Experts(
       names=tuple(map(str, range(num))),
       groups=members,

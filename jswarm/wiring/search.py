@@ -56,13 +56,13 @@ def pool(config: Resolved, task: base.Task | None = None) -> load.Pool:
   takes."""
   dtype = config_lib.model_dtype(config.pool.dtype, "pool.dtype")
   replicas = Replicas(local_devices(config.engine.devices), config.engine.tensor)
-  c, chosen = config.pool, _specs(config)
-  checked = load.check_pool(chosen, c.allow_pickle, c.today, c.thinking)
+  c, named = config.pool, chosen(config)
+  checked = load.check_pool(named, c.allow_pickle, c.today, c.thinking)
   if task:
-    need = memory.need(config, task, chosen, checked, replicas)
+    need = memory.need(config, task, named, checked, replicas)
     logging.info("memory: %s", footprint.told(need))
   return load.load_pool(
-    chosen, dtype, c.allow_pickle, replicas, c.today, c.thinking, checked
+    named, dtype, c.allow_pickle, replicas, c.today, c.thinking, checked
   )
 
 
@@ -176,16 +176,16 @@ def judge(
   """
   if loaded_task.judge and http_judge.is_address(config.task.judge):
     return _server(config.task, workdir)
-  chosen = rater(config, loaded_task, experts, alone)
-  if chosen is None:
+  who = rater(config, loaded_task, experts, alone)
+  if who is None:
     return None
-  if isinstance(chosen, int):
-    return lambda memo: memo.as_loaded(chosen)
+  if isinstance(who, int):
+    return lambda memo: memo.as_loaded(who)
   dtype = config_lib.model_dtype(config.pool.dtype, "pool.dtype")
   try:
     c = config.pool
     loaded = load.load_pool(
-      [chosen], dtype, c.allow_pickle, today=c.today, thinking=c.thinking
+      [who], dtype, c.allow_pickle, today=c.today, thinking=c.thinking
     )
   except ValueError as error:
     raise ValueError(f"task.judge={config.task.judge!r}: {error}") from error
@@ -212,7 +212,7 @@ def rater(
     return None
   named = {}
   if (alone or not experts) and config.pool.experts:
-    named = {spec.name: spec for spec in _specs(config)}
+    named = {spec.name: spec for spec in chosen(config)}
   members = list(experts.names) if experts else list(named)
   allowed = f"an expert ({', '.join(members)}), a model's path or a server's https://"
   if not name:
@@ -249,8 +249,8 @@ def _server(c: config_lib.TaskSettings, workdir: str | None) -> session.JudgeFn:
 
 def names(config: Resolved) -> list[str]:
   """The experts that the config names, in order."""
-  return [spec.name for spec in _specs(config)]
+  return [spec.name for spec in chosen(config)]
 
 
-def _specs(config: Resolved) -> list[specs.Spec]:
+def chosen(config: Resolved) -> list[specs.Spec]:
   return specs.parse_specs(config.pool.experts, config.pool.base)

@@ -1,0 +1,114 @@
+"""What is said of a search before it starts is what it takes."""
+
+import dataclasses
+import json
+
+import pytest
+
+from jswarm.run import loop
+from jswarm.wiring import config as config_lib
+from jswarm.wiring import estimate, memory, rehearsal, search
+from jswarm.wiring.defaults import get_config
+from tests import folders
+
+_FACTOR = 1.5
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+  """The configuration of a small search on files."""
+  folder = tmp_path_factory.mktemp("pool")
+  base = folders.write_base(folder / "base")
+  data = folder / "data.json"
+  data.write_text(json.dumps(folders.records(6, 8)))
+  return config_lib.override(
+    get_config(),
+    {
+      **folders.SMALL,
+      "search.iterations": 3,
+      "task.name": "mine",
+      "task.utility": "tests.folders:said_something_new",
+      "task.path": str(data),
+      "pool.base": base,
+      "pool.experts": tuple(folders.write_adapters(folder, base, 3)),
+    },
+  )
+
+
+@pytest.fixture(scope="module")
+def counted(tiny):
+  return estimate.estimate(tiny, timed=False)
+
+
+def test_calls_are_bounded_by_arithmetic(tiny, counted):
+  """(T + 1) (G + A) n D, and what the mode `fixed` measures beside it."""
+  s, n, dev, test = tiny.search, 3, 6, 8
+  fresh = s.graphs + s.assignments
+  again = s.graphs + 1 + 2 * s.assignments + 1
+  bound = n * dev * (1 + fresh + s.iterations * again) + (2 * n + 1) * test
+  assert counted.calls_bound == bound
+  for found in (counted.expected, counted.most):
+    assert found.whole.made <= found.whole.calls <= bound
+  assert counted.expected.whole.made <= counted.most.whole.made
+
+
+def test_fewer_examples_stand_for_all_of_them(tiny, monkeypatch):
+  """Calls of one example do not depend on others; counts are scaled."""
+  resolved = config_lib.resolve(tiny)
+  task = search.task(resolved)
+  specs = search.chosen(resolved)
+  checked = search.load.check_pool(specs)
+  say = lambda expert: [f"{expert} a", "b c", "d"]
+  count = lambda: rehearsal.rehearse(resolved, task, specs, checked, say, 0)
+  every = count()
+  monkeypatch.setattr(rehearsal, "_EXAMPLES", 3)
+  few = count()
+  ratio = few.search.calls / every.search.calls
+  assert 1 / _FACTOR < ratio < _FACTOR  # which graphs win is chance
+  assert few.test.calls > 0
+
+
+def test_a_rehearsal_is_the_same_every_time(tiny, counted):
+  again = estimate.estimate(tiny, timed=False)
+  strip = lambda r: dataclasses.asdict(again)["calls_bound"] and r._replace(seconds=0)
+  assert strip(again.expected) == strip(counted.expected)
+
+
+def test_it_is_told_in_words_and_in_numbers(counted):
+  told = "\n".join(estimate.lines(counted))
+  for words in ("calls: at most", "memory: about", "a checkpoint", "NVIDIA H100"):
+    assert words in told
+  assert "here:" not in told  # nothing was timed
+  figures = json.loads(json.dumps(estimate.as_json(counted)))
+  assert figures["expected"]["whole"]["made"] == counted.expected.whole.made
+  assert figures["memory"]["total"] > 0
+
+
+def test_a_pool_that_no_device_holds_is_told(tiny):
+  resolved = config_lib.resolve(tiny)
+  task, specs = search.task(resolved), search.chosen(resolved)
+  checked = search.load.check_pool(specs)
+  shapes = memory.shapes(resolved, specs, checked)
+  found = estimate.estimate(tiny, timed=False).expected
+  small = estimate.Accelerator(1e3, 1e12, 1e12)
+  assert estimate._elsewhere(small, task, shapes, found) is None
+  slow, fast = (
+    estimate._elsewhere(estimate.Accelerator(80e9, read, 1e12), task, shapes, found)
+    for read in (1e8, 1e12)
+  )
+  assert 0 < fast < slow
+
+
+@pytest.mark.slow
+def test_a_tiny_search_takes_what_was_said(tiny, tmp_path):
+  said = estimate.estimate(tiny)
+  result = loop.run(search.plan(tiny, workdir=str(tmp_path)), str(tmp_path))
+  spent = result.results["spend"]
+  for name, value in said.expected.whole._asdict().items():
+    assert spent[name] / _FACTOR <= value <= spent[name] * _FACTOR, name
+  assert spent["calls"] <= said.calls_bound
+  steps = [p for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
+  sizes = [
+    sum(f.stat().st_size for f in step.rglob("*") if f.is_file()) for step in steps
+  ]
+  assert max(sizes) <= said.checkpoint <= max(sizes) + (1 << 17)
