@@ -89,11 +89,14 @@ def bound(config: Resolved, task: base.Task, moving: bool) -> int:
   role = s.graphs + fixed if s.steps != "weight" else 0
   weight = (2 * s.assignments + 1 if fixed else s.assignments) if moving else 0
   if moving and s.credit == "replace":
-    weight = experts + 1  # each alone, and all that gained together
+    weight = num + 1  # each alone, and all that gained together
   first = s.graphs + (s.assignments if moving else 0)
   systems = first + s.iterations * (role + weight)
   turns = 2 if task.followup else 1
-  test = (2 + 3 * config.baselines) * num + 1
+  test = (2 + 4 * config.baselines) * num + 1
+  if config.baselines:
+    test += num  # of random search, which scores as many systems on dev
+    systems *= 2
   return turns * (num * (systems + 1) * len(task.dev) + test * len(task.test))
 
 
