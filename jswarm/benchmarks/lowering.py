@@ -28,7 +28,7 @@ from jswarm.model.architecture import DecoderConfig, projection_shapes
 from jswarm.model.attention import TOKEN_BLOCK
 from jswarm.model.decoder import make_decoder
 from jswarm.model.sampling import Sampling
-from jswarm.swarm import pso
+from jswarm.swarm import guard, pso
 
 PLATFORMS = ("cuda", "tpu")
 _BACKENDS = {"cuda": "gpu", "tpu": "tpu", "cpu": "cpu"}  # as jax.default_backend says
@@ -210,7 +210,7 @@ def _int32(*shape):
 
 
 def _search(small):
-  """The moves of particles, from start to repair, and the decoding of graphs."""
+  """The moves of particles, from start to roll-back, and the decoding of graphs."""
   settings, count = pso.Settings(), _EXPERTS
   key = jax.eval_shape(lambda: jax.random.key(0))
   adjacency = jax.ShapeDtypeStruct((count, 10, 10), jnp.float32)
@@ -228,7 +228,7 @@ def _search(small):
       f"ask {name}": Program(lambda key, s: pso.ask(key, s, settings), (key, state)),
       f"tell {name}": Program(pso.tell, (state, told)),
       f"rescore {name}": Program(pso.rescore, (state, told)),
-      f"repair {name}": Program(pso.repair, (state,)),
+      f"roll back {name}": Program(guard.roll_back, (state, position)),
     }
   keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count))
   for top_p in (0.0, 0.8):

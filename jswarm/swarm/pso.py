@@ -11,7 +11,6 @@ best, never a worst. The formulas of one move are in `motion`.
 import flax.struct
 import jax
 import jax.numpy as jnp
-import optax
 
 from jswarm.core.types import PyTree
 from jswarm.swarm.motion import (
@@ -35,7 +34,6 @@ __all__ = (
   "init",
   "move",
   "move_particle",
-  "repair",
   "rescore",
   "restart_due",
   "start",
@@ -43,8 +41,6 @@ __all__ = (
   "tell",
   "where",
 )
-
-_EXPLODED = 1e4  # times the swarm's median norm
 
 
 class State(flax.struct.PyTreeNode):
@@ -243,28 +239,6 @@ def exhausted(state: State, settings: Settings) -> jax.Array:
   one that improved, `patience` if the first scoring was never beaten.
   """
   return (state.history > settings.patience) & (state.stalled >= settings.patience - 1)
-
-
-@jax.jit
-def repair(state: State) -> tuple[State, jax.Array]:
-  """Rolls broken particles back to their own best, with zero velocity.
-
-  Broken: an entry that is not finite, or a norm beyond 10^4 times the swarm's median
-  (the lower one, so that one of two can be found out).
-
-  Returns:
-    (state, int32 [] how many).
-  """
-  norm = jax.vmap(optax.tree.norm)(state.position)  # inf and NaN stay visible
-  finite = jnp.isfinite(norm)
-  median = jnp.nanquantile(jnp.where(finite, norm, jnp.nan), 0.5, method="lower")
-  # All-zero swarms have no scale; the comparison with NaN is false.
-  broken = ~finite | ((norm > _EXPLODED * median) & (median > 0))
-  zeros = jax.tree.map(jnp.zeros_like, state.velocity)
-  return state.replace(
-    position=where(broken, state.best_position, state.position),
-    velocity=where(broken, zeros, state.velocity),
-  ), jnp.sum(broken)
 
 
 def restart_due(state: State, settings: Settings) -> jax.Array:

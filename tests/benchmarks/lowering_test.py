@@ -35,7 +35,7 @@ def test_every_kind_form_and_dtype_has_a_program():
     for form in ("grouped", "masked", "merged"):
       for dtype in ("float32", "bfloat16"):
         assert f"{kind} {form} {dtype}" in names
-  for name in ("leap", "take", "grow", "decode int8", "ask graphs", "repair adapters"):
+  for name in ("leap", "take", "grow", "decode int8", "ask graphs", "roll back graphs"):
     assert name in names
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jswarm.swarm import motion, pso
+from jswarm.swarm import guard, motion, pso
 
 GOLDEN = json.loads(
   (pathlib.Path(__file__).parents[1] / "golden/pso_step.json").read_text()
@@ -368,11 +368,11 @@ def test_broken_particles_are_rolled_back_and_counted(broken):
   position = {"w": jnp.ones((3, 2)) * jnp.arange(1.0, 4.0)[:, None]}
   state = pso.start(jax.random.key(0), position, jnp.arange(3.0), motion.Settings())
   torn = state.replace(position={"w": state.position["w"].at[1, 0].set(broken)})
-  mended, count = pso.repair(torn)
+  mended, count = guard.roll_back(torn, position)
   assert int(count) == 1
   assert_trees_close(mended.position, position, 0)
   assert not mended.velocity["w"][1].any() and mended.velocity["w"][0].any()
-  whole, count = pso.repair(state)
+  whole, count = guard.roll_back(state, position)
   assert int(count) == 0
   assert_trees_close(whole, state, 0)
 
@@ -380,7 +380,7 @@ def test_broken_particles_are_rolled_back_and_counted(broken):
 def test_a_swarm_at_zero_is_not_taken_for_broken():
   position = jnp.zeros((4, 2)).at[0].set(1.0)
   state = pso.init(jax.random.key(0), position, motion.Settings())
-  assert int(pso.repair(state)[1]) == 0
+  assert int(guard.roll_back(state, position)[1]) == 0
 
 
 def test_measuring_bests_anew_replaces_every_utility():
