@@ -6,7 +6,6 @@ lanes full; tokenizers work ahead of the device, and replies on disk are not mad
 
 import collections
 import concurrent.futures
-import dataclasses
 import hashlib
 import time
 
@@ -41,14 +40,7 @@ class Served:
     )
     self.group = group = self.particles.group
     self._row = {expert: i for i, expert in enumerate(group.members)}
-    self._readers = [
-      texts.Text(
-        dataclasses.replace(group.config, max_positions=group.text(i).max_positions),
-        group.text(i).tokenizer,
-        settings,
-      )
-      for i in range(len(group.members))
-    ]
+    self._readers = texts.of_group(group, settings)
     self._rows = settings.rows or self._most_rows()
     self._batcher = Batcher(
       group.config,

@@ -5,7 +5,6 @@ that `forms` chose, merged, rounded or split over devices, once an update; and s
 """
 
 import dataclasses
-import functools
 import os
 
 from absl import logging
@@ -63,7 +62,7 @@ class Resident:
     self.vocabularies = [
       tokenizer.fingerprint(group.text(i).tokenizer) for i in range(len(group.members))
     ]
-    self.fixed = self._names(group, group.particles if still else None)
+    self.fixed = self._names((group.params, group.particles if still else None))
     self._base = {"base_digest": group.base_digest(), "dtype": str(group.dtype)}
     self.start: PyTree = None
     self._params = None
@@ -178,13 +177,16 @@ class Resident:
       return load.dense_adapter(self.group.particles, mix)
     return devices.particle(particles, i)
 
-  def _names(self, group: load.Group, particles: PyTree | None) -> list[str]:
-    """Of each expert a name of what does not move."""
-    named = functools.cache(lambda words: fingerprint((group.params, particles), words))
-    return [
-      named(f"{self._config(i)}{group.text(i).stops}{self._dtype}{vocabulary}")
-      for i, vocabulary in enumerate(self.vocabularies)
-    ]
+  def _names(self, unmoved: PyTree) -> list[str]:
+    """`fixed`. Nothing here outlives the call: it would keep what was loaded alive."""
+    names: dict[str, str] = {}
+    fixed = []
+    for i, vocabulary in enumerate(self.vocabularies):
+      words = f"{self._config(i)}{self.group.text(i).stops}{self._dtype}{vocabulary}"
+      if words not in names:
+        names[words] = fingerprint(unmoved, words)
+      fixed.append(names[words])
+    return fixed
 
   def _layout(self, params: PyTree) -> PyTree:
     # Stacked layers are copied at every step by the CPU backend.

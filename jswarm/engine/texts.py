@@ -9,23 +9,23 @@ from collections.abc import Callable, Sequence
 from jswarm.core.types import Experts, Reply, Request
 from jswarm.engine.settings import Settings
 from jswarm.formats import tokenizer as tokenizer_lib
-from jswarm.model.architecture import DecoderConfig
 from jswarm.pool import load
 from jswarm.pool.specs import Spec
 
 
 class Text:
-  """Prompts of one base.
+  """Prompts of an expert.
 
   Attributes:
-    config, tokenizer: of the base.
+    tokenizer, max_positions: of the expert.
     overhead: tokens of special ones and of the chat template around a prompt, at most.
   """
 
-  def __init__(self, config: DecoderConfig, tokenizer, settings: Settings):
-    self.config, self.tokenizer, self._settings = config, tokenizer, settings
+  def __init__(self, words: load.Text, settings: Settings):
+    self.tokenizer, self.max_positions = words.tokenizer, words.max_positions
+    self._settings = settings
     # Without a template a prompt in chat is the prompt, and nobody asked for chat here.
-    ways = (False, True) if getattr(tokenizer, "chat_template", None) else (False,)
+    ways = (False, True) if tokenizer_lib.has_template(self.tokenizer) else (False,)
     self.overhead = 1 + max(len(self.encode("", chat)) for chat in ways)
 
   def encode(self, text: str, chat: bool) -> list[int]:
@@ -40,9 +40,22 @@ class Text:
 
   def room(self, limit: int) -> int:
     """Tokens that a prompt may have, beside its overhead and `limit` new ones."""
-    context = self.config.max_positions - limit
+    context = self.max_positions - limit
     wanted = self._settings.max_prompt_tokens or context
     return min(wanted, context) - self.overhead
+
+
+def of_group(group: load.Group, settings: Settings) -> list[Text]:
+  """A `Text` to each expert of a group; those that read alike share one."""
+  made: dict[tuple[int, int], Text] = {}
+  each = []
+  for row in range(len(group.members)):
+    words = group.text(row)
+    key = id(words.tokenizer), words.max_positions
+    if key not in made:
+      made[key] = Text(words, settings)
+    each.append(made[key])
+  return each
 
 
 def unloaded(
@@ -58,10 +71,8 @@ def unloaded(
     settings: how it would be served.
     ask: answers (requests, the `Text` of each expert); None: nobody does.
   """
-  by_base = {
-    id(base): Text(base.config, base.tokenizer, settings)
-    for base in checked.bases.values()
-  }
+  words = lambda base: load.Text(base.tokenizer, base.stops, base.config.max_positions)
+  by_base = {id(base): Text(words(base), settings) for base in checked.bases.values()}
   texts = [by_base[id(checked.bases[spec.source])] for spec in specs]
 
   def answer(requests: Sequence[Request]) -> list[Reply]:

@@ -102,10 +102,11 @@ def check_room(
   """
   for expert in range(len(experts.names)):
     room = experts.room(expert, limit)
-    if room <= 0:
-      attempt(problems, _refuse_limit, experts.names[expert], limit, room)
-      continue
-    for question in questions:
+    asked = questions
+    if questions and room <= 0 < experts.room(expert, 1):
+      # A shorter reply is what helps: the longest question says how short, for all.
+      asked = [max(questions, key=lambda question: len(question.prompt))]
+    for question in asked:
       bare = compose(wording, wording.last, (), "", question.prompt)
       if len(bare.encode()) > room:
         attempt(problems, _left, bare, limit, expert, question, experts)
@@ -170,13 +171,6 @@ def _clip(experts, expert, text, tokens):
   return experts.clip(expert, text, tokens)
 
 
-def _refuse_limit(name, limit, room):
-  raise ValueError(
-    f"task.limit={limit} new tokens leave no room for a prompt in the context of expert"
-    f" {name!r}: lower task.limit by {1 - room} or more."
-  )
-
-
 def _left(bare, limit, expert, question, experts):
   """Tokens that remain beside the bare prompt; an error if there are none."""
   room, needed = experts.room(expert, limit), experts.count(expert, bare)
@@ -195,5 +189,8 @@ def _remedy(needed, room, limit, expert, experts):
   if most == room:  # the reply does not matter
     return "raise engine.max_prompt_tokens, or drop the example"
   if needed <= most:
-    return f"lower task.limit to {limit - (needed - room)} or less, or drop the example"
+    lower = f"lower task.limit to {limit - (needed - room)} or less"
+    if room <= 0:
+      return f"{lower}; task.limit={limit} leaves no room for any prompt"
+    return f"{lower}, or drop the example"
   return "take an expert of a longer context, or drop the example"

@@ -143,7 +143,7 @@ def test_a_question_beyond_a_context_is_named_by_line(files, tmp_path):
   path.write_text(json.dumps(records, indent=1))
   found = _check({**files[-1], "task.path": str(path)}).problems
   assert len(found) == 3  # one an expert
-  assert all("long.json:" in f and "lower task.limit" in f for f in found)
+  assert all("long.json:" in f and "an expert of a longer context" in f for f in found)
 
 
 def test_a_limit_beyond_the_context_is_answered_with_advice_on_the_limit(files):
