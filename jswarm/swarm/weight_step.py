@@ -171,7 +171,7 @@ def _refer(key, state, reference, problem, settings):
   utilities can be compared, and measures the personal bests anew when it changes:
   utilities of another graph say nothing on this one.
   """
-  published = settings.mode == "as_published"
+  published = settings.mode != "fixed"
   if not published and np.array_equal(reference.dag.edges, state.reference.dag.edges):
     return state, []
   num = len(problem.experts.names)

@@ -131,7 +131,8 @@ def saved_experts(config: Resolved, specs, checked) -> int:
 
 def _widest(config, task, num) -> int:
   """Prompts of the largest call, at most: all nodes of all systems at once."""
-  systems = max(config.swarm.graphs, config.swarm.assignments) + 1
+  weight = num if config.swarm.credit == "replace" else config.swarm.assignments
+  systems = max(config.swarm.graphs, config.swarm.assignments, weight) + 1
   return num * max(systems * len(task.dev), len(task.test))
 
 

@@ -91,7 +91,7 @@ def bound(config: Resolved, task: base.Task, moving: bool) -> int:
   if moving and s.credit == "replace":
     weight = num + 1  # each alone, and all that gained together
   first = s.graphs + (s.assignments if moving else 0)
-  systems = first + s.iterations * (role + weight)
+  systems = first + s.iterations * (role + weight) + (s.result == "last")
   turns = 2 if task.followup else 1
   test = (2 + 4 * config.baselines) * num + 1
   if config.baselines:

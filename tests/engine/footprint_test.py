@@ -51,7 +51,7 @@ def test_a_cache_is_by_the_prompts_not_by_what_is_free():
 
 def test_lanes_are_fewer_where_prompts_are_longer():
   large = dataclasses.replace(
-    tiny.CONFIG, layers=30, kv_heads=3, head_dim=64, windows=()
+    tiny.CONFIG, layers=30, heads=9, kv_heads=3, head_dim=64, windows=()
   )
   lanes = [
     footprint.lanes_that_fit(large, slots, 500 << 20, 10 << 30, "cpu")
