@@ -37,7 +37,7 @@ def test_the_found_system_beats_every_expert_and_the_initial_graphs():
   assert results["test"]["system"]["score"] > results["test"]["best_single"]["score"]
 
 
-@pytest.mark.parametrize("mode", ["fixed", "as_published"])
+@pytest.mark.parametrize("mode", ["fixed", "paper", "as_published"])
 def test_the_stored_system_scores_what_the_search_said(mode):
   experts, _ = fakes.numeric()
   made = plan({"search.mode": mode}, experts=experts)
@@ -191,3 +191,27 @@ def test_settings_name_the_field_that_is_wrong():
     dataclasses.replace(settings, mode="best")
   with pytest.raises(ValueError, match="search.graphs=0"):
     dataclasses.replace(settings, graphs=0)
+
+
+def test_the_papers_result_is_decoded_once_more_and_holds_the_last_weights():
+  result = _result(**{"search.mode": "paper"})
+  assert result.system.assignment.tolist() == [0, 1, 2, 3]
+  last = result.state.weight[0].position["w"]
+  np.testing.assert_array_equal(result.system.weights[0]["w"], last)
+  best = max(row["role/max"] for row in result.results["history"])
+  assert np.isfinite(result.results["dev"]["system"])
+  assert result.results["dev"]["system"] != best
+
+
+def test_dropout_leaves_out_whole_steps():
+  fields = {"search.iterations": 12, "role.patience": 99}
+  history = _result(
+    **fields, **{"search.dropout_r": 0.5, "search.dropout_w": 0.5}
+  ).results["history"][1:]
+  for step in ("role", "weight"):
+    done = [f"{step}/failed" in row for row in history]
+    assert any(done) and not all(done)
+  assert all(
+    "role/failed" in row and "weight/failed" in row
+    for row in _result(**fields).results["history"][1:]
+  )

@@ -19,7 +19,7 @@ from tests.fake_run import SMALL, plan
 CONFIGS = sorted(
   p.stem
   for p in (pathlib.Path(__file__).parents[2] / "configs").glob("*.py")
-  if p.stem not in ("common", "__init__", "tiny_pool", "smollm2_pool")
+  if p.stem not in ("common", "__init__") and not p.stem.endswith("_pool")
 )
 
 
@@ -238,3 +238,25 @@ def test_an_unknown_pool_after_the_colon_lists_the_known_ones():
   nlgraph = importlib.import_module("configs.nlgraph")
   with pytest.raises(ValueError, match="unknown pool 'nope'.*gemma_7b"):
     nlgraph.get_config("nope")
+
+
+@pytest.mark.parametrize(
+  "mode, edges, velocity, result, weights, kept",
+  [
+    ("fixed", "single", "random", "best", "best", True),
+    ("paper", "independent", "zero", "last", "current", False),
+    ("as_published", "single", "random", "best", "current", True),
+  ],
+)
+def test_a_mode_decides_what_is_left_open(mode, edges, velocity, result, weights, kept):
+  swarm = config_lib.resolve_default({"search.mode": mode}).swarm
+  assert swarm.graph.edge_mode == edges
+  assert swarm.role.velocity == swarm.weight.velocity == velocity
+  assert swarm.result == result and swarm.role_weights == weights
+  assert swarm.keep_assignments is kept
+  assert swarm.role.restart is (mode != "paper")
+  assert (swarm.role.step_decay == 1) is (mode != "fixed")
+  # What is said is done, whatever the mode.
+  said = {"search.mode": mode, "graph.edge_mode": "multi", "role.method": "evolution"}
+  swarm = config_lib.resolve_default(said).swarm
+  assert swarm.graph.edge_mode == "multi" and swarm.role.method == "evolution"
