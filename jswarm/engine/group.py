@@ -204,10 +204,11 @@ class Served:
     memory = self._replicas.memory()
     if self._replicas.platform == "cpu" or not memory:  # a cache there is by the need
       return footprint.most_lanes("cpu")
-    return self._fitting_rows(min(self.group.config.max_positions, _PLANNED_TOKENS))
+    return self._fitting_rows()
 
-  def _fitting_rows(self, slots):
-    """Lanes of so many slots for which base and adapters leave memory."""
+  def _fitting_rows(self, slots=0):
+    """Lanes of so many slots, 0: as planned, that base and adapters leave room for."""
+    slots = slots or min(self.group.config.max_positions, _PLANNED_TOKENS)
     return footprint.lanes_that_fit(
       self.group.config,
       slots,
