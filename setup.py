@@ -41,6 +41,7 @@ setup(
     "gguf>=0.17",  # GGUF reader and dequantisation
     "huggingface-hub>=1,<3",
     "tqdm>=4.66",
+    "scipy>=1.15",  # tests of one method against another
     "tensorboardX>=2.6",
   ],
   extras_require={
@@ -52,7 +53,6 @@ setup(
       "pytest-xdist>=3",
       "hypothesis>=6.100",
       "networkx>=3",
-      "scipy>=1.15",  # checks the bootstrap
       # A minor version of these formats or finds what the one before did not.
       "ruff>=0.17,<0.18",
       "pyrefly>=1.5,<1.6",
