@@ -63,7 +63,12 @@ def bars(
     return None
   own = np.full(jobs, -np.inf, np.float32)
   graphs = int(scored.sum())
-  own[:graphs] = np.asarray(role.best_utility)[scored]
+  bests = np.asarray(role.best_utility)
+  if settings.role.method == "evolution":
+    # A child matters if it may be among the best G of all: even where it only equals
+    # the least of the parents, it would take that one's place.
+    bests = np.full_like(bests, np.nextafter(bests.min(), np.float32(-np.inf)))
+  own[:graphs] = bests[scored]
   return Bars(
     settings.race,
     own,

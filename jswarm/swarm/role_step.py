@@ -83,24 +83,25 @@ def role_step(
     "graph",
     evaluations,
     best_now=float(role.swarm_best_utility),
-    **inheritance(before.role, utility, jobs),
+    **inheritance(before.role, utility, jobs, raced=bars is not None),
     **racing.summary(bars, [*jobs, *earlier], evaluations),
   )
   return state, latest, info
 
 
 def inheritance(
-  before: pso.State, utility: np.ndarray, jobs: list[Job]
+  before: pso.State, utility: np.ndarray, jobs: list[Job], raced: bool
 ) -> dict[str, Any]:
   """How much graphs take over from those that came before them, for the log.
 
   Args:
     before: the role swarm before the step. utility: float32 [G] of the new graphs.
-    jobs: of the scored graphs.
+    jobs: of the scored graphs. raced: utilities may be bounds, which say nothing.
 
   Returns:
     "heritability": correlation, over particles, of the utility of a graph with the
-      one that its particle had before it; absent where fewer than three are known.
+      one that its particle had before it; absent where fewer than three are known,
+      or graphs were raced.
     "dags": a digest of what is executed, a graph. "distinct": how many differ.
   """
   names = [job.digest for job in jobs]
@@ -108,7 +109,7 @@ def inheritance(
   parents = np.asarray(before.utility)
   known = np.isfinite(parents) & np.isfinite(utility)
   pairs = np.stack([parents[known], utility[known]])
-  if known.sum() >= 3 and (pairs.std(axis=1) > 0).all():
+  if not raced and known.sum() >= 3 and (pairs.std(axis=1) > 0).all():
     found["heritability"] = float(np.corrcoef(pairs)[0, 1])
   return found
 

@@ -115,7 +115,7 @@ def _step_by_replacing(key, state, latest, problem, settings):
   utility[chosen] = values["replaced"]
   # 4. All that were better, together; each alone may be the best system too.
   candidates = list(zip(values["replaced"], one))
-  gained = utility > float(state.best.utility)
+  gained = utility > float(state.weight[0].best_utility[0])
   if gained.sum() > 1:
     together = make(gained)
     value, more = problem_lib.score(problem, {"together": [together]})
@@ -124,7 +124,7 @@ def _step_by_replacing(key, state, latest, problem, settings):
   # 5. Tell each group's swarm, keep the best system.
   state = _told(state, utility, problem)
   for value, job in candidates:
-    if job.weights and value > float(state.best.utility):
+    if job.weights and not value <= float(state.best.utility):
       state = keep(state, value, graph, assignment, job.weights.trees, t, 1)
   info = problem_lib.info(
     "weight",
@@ -140,10 +140,13 @@ def _step_by_replacing(key, state, latest, problem, settings):
 
 def _rebased(state):
   """The weight swarms, each own best what the best system uses of that expert."""
+  value = float(state.best.utility)
+  if not np.isfinite(value):  # no system has been scored yet
+    value = -np.inf
   return tuple(
     swarm.replace(
       best_position=best,
-      best_utility=jnp.full_like(swarm.best_utility, state.best.utility),
+      best_utility=jnp.full_like(swarm.best_utility, value),
     )
     for swarm, best in zip(state.weight, state.best.weights)
   )

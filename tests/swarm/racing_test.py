@@ -84,7 +84,7 @@ def _bits(state):
 
 
 def _rows(infos):
-  changed = {"mean", "min", "raced", "calls_saved"}
+  changed = {"mean", "min", "heritability", "raced", "calls_saved"}
   return [
     {k: v for k, v in info.metrics.items() if info.step != "role" or k not in changed}
     for info in infos
@@ -97,6 +97,7 @@ CASES = [
   {"search.mode": "fixed", "search.steps": "role", "role.dropout_n": 0.4},
   {"search.mode": "as_published", "search.steps": "role", "graph.top_p": 0.8},
   {"search.mode": "fixed", "search.role_weights": "current", "score": _partly},
+  {"search.mode": "fixed", "role.method": "evolution"},
   {
     "search.mode": "as_published",
     "graph.top_p": 0.8,
