@@ -29,7 +29,7 @@ def source(steps, batch, **arguments):
 def get_config():
   config = ConfigDict()
   config.max_tokens = 64
-  config.dtype = "bfloat16"
+  config.save_dtype = "bfloat16"
   config.base = ConfigDict(
     dict(
       config=dict(

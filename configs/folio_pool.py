@@ -29,7 +29,7 @@ def source(steps, batch, dev_count, **arguments):
 def get_config():
   config = ConfigDict()
   config.max_tokens = 32
-  config.dtype = "bfloat16"
+  config.save_dtype = "bfloat16"
   config.base = ConfigDict(
     dict(
       config=dict(

@@ -35,14 +35,18 @@ def mutate(key: jax.Array, dag: Dag, single: bool = True) -> Dag:
   size = len(dag.order)
   if size < 2:
     return dag
-  count_key, *keys = jax.random.split(key, 4)
+  keys = jax.random.split(key, 4)
   # One change always, the second and third with probability a third each.
-  more = jax.random.uniform(count_key, (3,)) < jnp.array([1.0, 1 / 3, 1 / 3])
-  edges, rank = dag.edges, rank_of(dag)
-  for change, wanted in zip(keys, more):
-    new_edges, new_rank = _change(change, edges, rank, single)
-    edges = jnp.where(wanted, new_edges, edges)
-    rank = jnp.where(wanted, new_rank, rank)
+  more = jax.random.uniform(keys[0], (3,)) < jnp.array([1.0, 1 / 3, 1 / 3])
+
+  def step(graph, change):
+    change_key, wanted = change
+    edges, rank = graph
+    changed = _change(change_key, edges, rank, single)
+    return jax.tree.map(lambda new, old: jnp.where(wanted, new, old), changed, graph), 0
+
+  begin = dag.edges, rank_of(dag)
+  (edges, rank), _ = jax.lax.scan(step, begin, (keys[1:], more))
   return make_dag(edges, jnp.argmin(rank), rank)
 
 

@@ -123,10 +123,10 @@ class Evaluator:
   def check_room(self, problems: list[str] | None = None) -> None:
     """Raises ValueError if a question of the task cannot fit an expert's context; with
     `problems` it takes the messages for all of them."""
-    for examples in (self.task.dev, self.task.test):
-      questions = self._questions(examples, map(self.task.prompt, examples))
-      limit = self.task.limit
-      prompts.check_room(questions, self.memo.experts, self.wording, limit, problems)
+    examples = [*self.task.dev, *self.task.test]
+    questions = self._questions(examples, map(self.task.prompt, examples))
+    limit = self.task.limit
+    prompts.check_room(questions, self.memo.experts, self.wording, limit, problems)
 
   def _evaluate(self, systems, splits):
     """An `Evaluation` a system, each on examples of its own."""

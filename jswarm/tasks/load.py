@@ -53,6 +53,8 @@ def load_task(
   places = source.places(name)
   problems: list[str] = []
   tables = _read(places, problems)
+  # Form comes first: what cannot be read would only look like a short split.
+  data.raise_if(problems, settled.name)
   rows = _split(tables.rows, wishes, problems)
   needs_context = _needs_context(rows, settled)
   splits = _examples(rows, settled, wishes, needs_context, problems)

@@ -152,7 +152,7 @@ def train_pool(
   *,
   max_tokens: int,
   ask: AskEach,
-  dtype: str = "float32",
+  save_dtype: str = "float32",
 ) -> list[dict[str, Any]]:
   """Trains a pool into `out`: base/ (if from scratch) and experts/<name>/.
 
@@ -165,7 +165,8 @@ def train_pool(
       of two experts could not be averaged.
     max_tokens: longest record; longer ones are left out.
     ask: who answers the dev records, for the dev scores; see `AskEach`.
-    dtype: "float32" or "bfloat16", of what is written; adapters are tuned on a new base
+    save_dtype: "float32" or "bfloat16", of what is written; adapters are tuned on a new
+      base
       as it is written, and scored as they are.
 
   Returns:
@@ -181,9 +182,9 @@ def train_pool(
     name: source.load(settings.seed + 1 + i)
     for i, (name, source) in enumerate(sources.items())
   }
-  lookup.check("dtype", dtype, DTYPES)
+  lookup.check("save_dtype", save_dtype, DTYPES)
   folder = (
-    base if isinstance(base, str) else _from_scratch(out, base, max_tokens, dtype)
+    base if isinstance(base, str) else _from_scratch(out, base, max_tokens, save_dtype)
   )
   local = specs_lib.locate(folder)
   config, params = hf_model.load_base(local)
@@ -195,7 +196,7 @@ def train_pool(
     tokenizer_lib.load_tokenizer(local),
     decoder_lib.make_decoder(config),
   )
-  identity = {"base": folder, "base_sha256": _base_digest(local), **_stored(dtype)}
+  identity = {"base": folder, "base_sha256": _base_digest(local), **_stored(save_dtype)}
   made = {
     name: _made_from(
       source,
@@ -219,7 +220,9 @@ def train_pool(
       rows.append(finished[name])
     else:
       rows.append(
-        _expert(out, tools, name, source, data[name], settings, max_tokens, ask, dtype)
+        _expert(
+          out, tools, name, source, data[name], settings, max_tokens, ask, save_dtype
+        )
       )
       # Last: it marks the expert as finished.
       write_json(targets[name] / "training.json", {**rows[-1], "made_from": made[name]})

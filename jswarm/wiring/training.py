@@ -22,7 +22,7 @@ def arguments(config: ConfigDict) -> dict[str, Any]:
   """
   c = config.to_dict()
   needed = dict.fromkeys(("base", "experts", "max_tokens", "settings"), True)
-  _check_fields(c, {**needed, "dtype": False}, "the config")
+  _check_fields(c, {**needed, "save_dtype": False}, "the config")
   if not c["experts"] or not isinstance(c["experts"], Mapping):
     raise ValueError(
       f"experts is {c['experts']!r}: allowed is a section with a source"
@@ -44,7 +44,7 @@ def arguments(config: ConfigDict) -> dict[str, Any]:
   return dict(
     base=base,
     max_tokens=c["max_tokens"],
-    dtype=c.get("dtype", "float32"),
+    save_dtype=c.get("save_dtype", "float32"),
     settings=_typed(sft.Settings, c["settings"], "settings"),
     sources={
       name: _typed(pool.Source, source, f"experts.{name}")

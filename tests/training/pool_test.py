@@ -218,15 +218,15 @@ def write_jsonl(path, split, count):
 
 
 def test_a_pool_is_written_in_half_precision_where_that_is_asked_for(tmp_path):
-  out, rows = tmp_path / "half", make(tmp_path / "half", config(dtype="bfloat16"))
+  out, rows = tmp_path / "half", make(tmp_path / "half", config(save_dtype="bfloat16"))
   for path in (out / "base" / "model.safetensors", weights(out, "one")):
     assert b'"BF16"' in path.read_bytes() and b'"F32"' not in path.read_bytes()
   assert [row["name"] for row in rows] == ["one", "two"]
-  assert make(out, config(dtype="bfloat16")) == rows
+  assert make(out, config(save_dtype="bfloat16")) == rows
   with pytest.raises(ValueError, match="dtype"):
     make(out)
   with pytest.raises(ValueError, match="dtype='half'.*float32, bfloat16"):
-    make(out, config(dtype="half"))
+    make(out, config(save_dtype="half"))
 
 
 def test_files_in_chat_form_on_a_base_without_a_template(pool, tmp_path, caplog):
