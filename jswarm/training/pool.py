@@ -166,8 +166,7 @@ def train_pool(
     max_tokens: longest record; longer ones are left out.
     ask: who answers the dev records, for the dev scores; see `AskEach`.
     save_dtype: "float32" or "bfloat16", of what is written; adapters are tuned on a new
-      base
-      as it is written, and scored as they are.
+      base as it is written, and scored as they are.
 
   Returns:
     A row an expert: name, dev_loss, dev_score, base_score on the same records; also
