@@ -82,6 +82,12 @@ def jobs_of(graphs: Graph, weights: Weights) -> list[Job]:
   ]
 
 
+def variety(jobs: Sequence[Job]) -> dict[str, Any]:
+  """For the log: "dags", digests of what each executes; "distinct", their number."""
+  names = [job.digest for job in jobs]
+  return {"dags": names, "distinct": len(set(names))}
+
+
 def pick(tree, index):
   """Leaves [...] of one of the batched ones."""
   return jax.tree.map(lambda leaf: leaf[index], tree)

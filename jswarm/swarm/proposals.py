@@ -22,7 +22,7 @@ from jswarm.swarm import motion, pso
 from jswarm.systems.system import Graph
 
 _ask = jax.jit(pso.ask, static_argnums=2)
-imprints = jax.jit(jax.vmap(imprint))
+imprints_of = jax.jit(jax.vmap(imprint))
 
 
 class Swarm(NamedTuple):
@@ -92,20 +92,10 @@ def learn(
     imprints: a best holds the graph that scored (see `graphs.imprint`), not the
       adjacency that it was sampled from.
   """
-  learn_one = _survive if method == "evolution" else _remember
-  return Swarm(*learn_one(*swarm, graphs, utility, scored, imprints))
-
-
-@jax.jit
-def held(
-  role: pso.State,
-  graphs: Graph,
-  utility: jax.Array,
-  scored: jax.Array | None = None,
-) -> pso.State:
-  """`pso.tell`, as if each particle stood on the imprint of its graph."""
-  imprinted = jax.vmap(imprint)(graphs.dag)
-  return pso.tell(role.replace(position=imprinted), utility, scored)
+  if method == "evolution":  # its bests are graphs anyway
+    return Swarm(*_survive(*swarm, graphs, utility, scored))
+  held = imprints_of(graphs.dag) if imprints else None
+  return Swarm(*_remember(*swarm, graphs, held, utility, scored))
 
 
 def _pso(move_key, decode_key, swarm, graph, role):
@@ -123,30 +113,32 @@ def _random(move_key, decode_key, swarm, graph, role):
 def _evolution(move_key, decode_key, swarm, graph, role):
   del decode_key, role
   children = _children(move_key, swarm.bests.dag, graph.edge_mode == "single")
-  adjacency = imprints(children)
+  adjacency = imprints_of(children)
   return _placed(swarm.role, adjacency), Graph(adjacency, children)
 
 
 _METHODS = {"pso": _pso, "random": _random, "evolution": _evolution}
 
 
-@functools.partial(jax.jit, static_argnames="imprints")
-def _remember(role, bests, graphs, utility, scored, imprints):
-  """Each particle keeps its own best, as in any particle swarm."""
+@jax.jit
+def _remember(role, bests, graphs, held, utility, scored):
+  """Each particle keeps its own best, as in any particle swarm.
+
+  `held` [G, N, N]: what a best is to hold in place of the particle's position, or None.
+  """
   told = pso.tell(role, utility, scored)
   better = told.best_utility > role.best_utility
-  if imprints:
-    kept = held(role, graphs, utility, scored)
+  if held is not None:
+    kept = pso.tell(role.replace(position=held), utility, scored)
     told = told.replace(
       best_position=kept.best_position, swarm_best_position=kept.swarm_best_position
     )
   return told, pso.where(better, graphs, bests)
 
 
-@functools.partial(jax.jit, static_argnames="imprints")
-def _survive(role, bests, graphs, utility, scored, imprints):
+@jax.jit
+def _survive(role, bests, graphs, utility, scored):
   """The G best of parents and children are the next parents; of equals, children."""
-  del imprints  # parents are graphs
   told = pso.tell(role, utility, scored)
   fresh = jnp.where(scored & jnp.isfinite(utility), utility, -jnp.inf)
   value = jnp.concatenate([fresh, role.best_utility])

@@ -99,13 +99,12 @@ def inheritance(
     jobs: of the scored graphs. raced: utilities may be bounds, which say nothing.
 
   Returns:
+    `problem.variety` of the jobs, and
     "heritability": correlation, over particles, of the utility of a graph with the
       one that its particle had before it; absent where fewer than three are known,
       or graphs were raced.
-    "dags": a digest of what is executed, a graph. "distinct": how many differ.
   """
-  names = [job.digest for job in jobs]
-  found: dict[str, Any] = {"dags": names, "distinct": len(set(names))}
+  found = problem_lib.variety(jobs)
   parents = np.asarray(before.utility)
   known = np.isfinite(parents) & np.isfinite(utility)
   pairs = np.stack([parents[known], utility[known]])

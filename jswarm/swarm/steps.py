@@ -62,8 +62,7 @@ def start(
       utility["graphs"],
       "graph",
       evaluations,
-      dags=[job.digest for job in jobs],
-      distinct=len({job.digest for job in jobs}),
+      **problem_lib.variety(jobs),
     )
   ]
   top = problem_lib.argmax(utility["graphs"])
@@ -171,7 +170,7 @@ def _role(key, graphs, utility, settings):
   role = _start(key, graphs.adjacency, utility, settings.role)
   if not settings.imprint:
     return role
-  bests = proposals.imprints(graphs.dag)
+  bests = proposals.imprints_of(graphs.dag)
   top = problem_lib.pick_one(bests, problem_lib.argmax(utility))
   return role.replace(best_position=bests, swarm_best_position=top)
 

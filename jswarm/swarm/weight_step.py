@@ -8,6 +8,7 @@ an expert's utility is the mean of those that it takes part in, by how often. Cr
 the others stay, and with one scored system an expert.
 """
 
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -101,13 +102,13 @@ def _step_by_replacing(key, state, latest, problem, settings):
   moved = problem.evaluator.named(positions(state))
   # 3. The best system with one expert on its new weights, for each that it asks.
   graph, assignment = state.best.graph, np.asarray(state.best.assignment)
-  asked = np.isin(np.arange(num), _executed(graph, assignment))
-  asked &= np.isin(
-    np.arange(num), [e for group in problem.experts.groups for e in group]
-  )
-  chosen = np.flatnonzero(asked & problem_lib.scored(drop_key, num, settings.weight))
+  groups = problem.experts.groups
+  asked = set(system_lib.make_job(graph.dag, assignment.tolist()).members())
+  asked &= set(itertools.chain.from_iterable(groups))
+  scored = problem_lib.scored(drop_key, num, settings.weight)
+  chosen = [e for e in sorted(asked) if scored[e]]
   make = lambda taken: system_lib.make_job(
-    graph.dag, assignment.tolist(), Mixed(best, moved, taken, problem.experts.groups)
+    graph.dag, assignment.tolist(), Mixed(best, moved, taken, groups)
   )
   one = [make(np.arange(num) == e) for e in chosen]
   values, evaluations = problem_lib.score(problem, {"replaced": one})
@@ -150,11 +151,6 @@ def _rebased(state):
     )
     for swarm, best in zip(state.weight, state.best.weights)
   )
-
-
-def _executed(graph, assignment):
-  """The experts that the system asks."""
-  return assignment[np.asarray(graph.dag.active)]
 
 
 def _told(state, utility, problem):
