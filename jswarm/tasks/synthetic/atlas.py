@@ -113,12 +113,10 @@ def questions(split: str, count: int, seed: int) -> list[dict[str, Any]]:
     split: "train", "dev" or "test". count: of records. seed: others give other
       questions of the same split.
   """
-  rng = random.Random(f"atlas-{split}-{seed}")
-  draw = lambda: _asked(
+  draw = lambda rng: _asked(
     f"{field}{below(rng, ITEMS)}" for field in sample(rng, SUBJECTS, PARTS)
   )
-  made = words.distinct(draw, split, count)
-  return [{"id": f"{split}-{seed}-{k}", **record} for k, record in enumerate(made)]
+  return words.numbered("atlas", split, count, seed, draw)
 
 
 def splits(dev: int, test: int, seed: int) -> dict[str, list[dict[str, Any]]]:

@@ -132,9 +132,7 @@ def questions(split: str, count: int, seed: int) -> list[dict[str, Any]]:
     split: "train", "dev" or "test". count: of records. seed: others give other
       questions of the same split.
   """
-  rng = random.Random(f"relay-{split}-{seed}")
-  made = words.distinct(lambda: _question(rng), split, count)
-  return [{"id": f"{split}-{seed}-{k}", **record} for k, record in enumerate(made)]
+  return words.numbered("relay", split, count, seed, _question)
 
 
 def splits(dev: int, test: int, seed: int) -> dict[str, list[dict[str, Any]]]:

@@ -281,6 +281,19 @@ def distinct(
   )
 
 
+def numbered(
+  world: str,
+  split: str,
+  count: int,
+  seed: int,
+  draw: Callable[[random.Random], dict[str, Any]],
+) -> list[dict[str, Any]]:
+  """`distinct` records of `draw` with an "id", of a world's own random numbers."""
+  rng = random.Random(f"{world}-{split}-{seed}")
+  made = distinct(lambda: draw(rng), split, count)
+  return [{"id": f"{split}-{seed}-{k}", **record} for k, record in enumerate(made)]
+
+
 def belongs(question: str, split: str) -> bool:
   """Is a question of this split? Decided by its own hash."""
   if split not in SPLITS:
