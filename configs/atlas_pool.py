@@ -9,6 +9,7 @@ what they know (docs/worlds.md).
 
 from ml_collections import ConfigDict
 
+from configs.common import world_base
 from jswarm.tasks.synthetic import atlas
 
 BASE, EXPERT = 800, 600  # updates
@@ -32,15 +33,7 @@ def get_config():
   config.save_dtype = "bfloat16"
   config.base = ConfigDict(
     dict(
-      config=dict(
-        width=64,
-        layers=2,
-        heads=4,
-        kv_heads=4,
-        head_dim=16,
-        hidden=128,
-        max_positions=128,
-      ),
+      config=world_base(128),
       tokenizer="jswarm.tasks.synthetic.atlas:tokenizer",
       source=source(BASE, BATCH, talk=0.6),
       settings=dict(steps=BASE, batch=BATCH, lr=4e-3, warmup=50, weight_decay=0.01),

@@ -21,6 +21,19 @@ def on_pool(pool: str) -> ConfigDict:
   return importlib.import_module(f"configs.{pool}").get_config()
 
 
+def world_base(max_positions: int) -> dict[str, int]:
+  """The shape of the base on which the experts of a world stand."""
+  return dict(
+    width=64,
+    layers=2,
+    heads=4,
+    kv_heads=4,
+    head_dim=16,
+    hidden=128,
+    max_positions=max_positions,
+  )
+
+
 def published_task(name: str, pool: str) -> ConfigDict:
   """One of the paper's tasks, read from the published file."""
   config = on_pool(pool)

@@ -9,6 +9,7 @@ expert learns its own tables on top. configs/council.py searches in pools/counci
 
 from ml_collections import ConfigDict
 
+from configs.common import world_base
 from jswarm.tasks.synthetic import council
 
 BASE, EXPERT = 500, 150  # updates
@@ -30,15 +31,7 @@ def get_config():
   config.max_tokens = 128
   config.base = ConfigDict(
     dict(
-      config=dict(
-        width=64,
-        layers=2,
-        heads=4,
-        kv_heads=4,
-        head_dim=16,
-        hidden=128,
-        max_positions=160,
-      ),
+      config=world_base(160),
       tokenizer="jswarm.tasks.synthetic.council:tokenizer",
       source=source("", BATCH * BASE // 2),
       settings=dict(

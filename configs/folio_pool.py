@@ -4,11 +4,12 @@
 
 The base learns to read a leaf in the hands of its school, to pass on what it hears, to
 check an option and to rate an answer; each expert learns its own two hands on top.
-Not shipped: docs/worlds.md says why.
+pools/folio is what ships as jswarm/data/folio.
 """
 
 from ml_collections import ConfigDict
 
+from configs.common import world_base
 from jswarm.tasks.synthetic import folio
 
 BASE, EXPERT = 400, 600  # updates
@@ -32,15 +33,7 @@ def get_config():
   config.save_dtype = "bfloat16"
   config.base = ConfigDict(
     dict(
-      config=dict(
-        width=64,
-        layers=2,
-        heads=4,
-        kv_heads=4,
-        head_dim=16,
-        hidden=128,
-        max_positions=128,
-      ),
+      config=world_base(128),
       tokenizer="jswarm.tasks.synthetic.folio:tokenizer",
       source=source(BASE, BATCH, 100),
       settings=dict(
