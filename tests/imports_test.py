@@ -29,11 +29,12 @@ MAY_IMPORT = {
   "run": "core graphs systems swarm tasks distributed.processes distributed.watchdog",
   "training": "core model formats pool tasks",
   "report": "core systems",
+  "baselines": "core graphs systems swarm",
   "wiring": "core tasks graphs distributed model formats pool engine systems swarm run"
-  " training",
+  " training baselines",
   "root": "core wiring pool engine run systems distributed",  # api, cli
   "benchmarks": "core tasks graphs distributed model formats pool engine systems swarm"
-  " run training wiring root",
+  " run training baselines wiring root",
 }
 ON_DEVICE = ("model", "graphs")
 ON_DEVICE_TOO = (

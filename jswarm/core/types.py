@@ -30,6 +30,7 @@ class Request(NamedTuple):
   prompt: str
   limit: int  # most new tokens
   chat: bool = False  # wrap the prompt in the expert's chat template
+  draw: int = 0  # which of several samples; where decoding is greedy all are equal
 
 
 class Reply(NamedTuple):

@@ -220,6 +220,7 @@ class Served:
   def _seed(self, request):
     """Of the row's draws: a function of the request, never of the batch."""
     name = self.group.specs[self._row[request.expert]].name
-    words = f"{self._settings.seed}|{name}|{request.limit}|{request.prompt}"
+    drawn = f"{request.draw}|" if request.draw else ""
+    words = f"{drawn}{self._settings.seed}|{name}|{request.limit}|{request.prompt}"
     digest = hashlib.sha256(words.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:4], "little")

@@ -353,6 +353,7 @@ TOPOLOGIES: dict[str, Callable[..., Dag]] = {
   "random": random,
   "layered": topologies.layered,
   "tree": topologies.tree,
+  "broadcast": topologies.broadcast,
 }
 
 

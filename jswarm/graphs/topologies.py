@@ -27,6 +27,17 @@ def star(n: int, key: jax.Array | None = None, *, hub: int = -1) -> Dag:
   return from_edges(edges)
 
 
+def broadcast(n: int, key: jax.Array | None = None) -> Dag:
+  """The first node speaks to all between, and those to the last: 1-8-1 of ten."""
+  del key
+  edges = np.zeros((_size(n), n))
+  edges[0, 1 : n - 1] = 1
+  edges[1 : n - 1, n - 1] = 1
+  if n == 2:
+    edges[0, 1] = 1
+  return from_edges(edges)
+
+
 def complete(n: int, key: jax.Array | None = None) -> Dag:
   """Every node speaks to all later ones."""
   del key

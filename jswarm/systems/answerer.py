@@ -24,12 +24,14 @@ class Ask(NamedTuple):
   Attributes:
     node: who asks, for traces: a graph's node, a place among voters.
     cut: was something shortened so that the prompt fits?
+    draw: which of several samples of one prompt; see `Request`.
   """
 
   expert: int
   prompt: str
   node: int = 0
   cut: bool = False
+  draw: int = 0
 
 
 Answering = Generator[list[Ask], list[str], str]

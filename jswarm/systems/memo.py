@@ -160,6 +160,7 @@ class Memo:
 
 
 def _key(request, weights):
-  text = f"{request.limit}|{request.chat}|{request.prompt}"
+  drawn = f"{request.draw}|" if request.draw else ""
+  text = f"{drawn}{request.limit}|{request.chat}|{request.prompt}"
   name = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
   return f"{weights.versions[request.expert]}:{name}"

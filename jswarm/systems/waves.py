@@ -77,7 +77,7 @@ def run(
     requests, weights = [], []
     for i, asks in waiting.items():
       for a in asks:
-        requests.append(Request(a.expert, a.prompt, terms.limit, terms.chat))
+        requests.append(Request(a.expert, a.prompt, terms.limit, terms.chat, a.draw))
         weights.append(items[i].answerer.weights)
     replies = iter(ask(requests, weights))
     # 3. Each is told what its own asks brought.

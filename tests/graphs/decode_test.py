@@ -175,6 +175,7 @@ def test_topologies_have_the_shape_of_their_name():
     3,
     2,
   )
+  assert (depth("broadcast"), size("broadcast")) == (2, 16)
   assert int(topologies.star(4, hub=1).end) == 1
   with pytest.raises(ValueError, match="known are chain, star, complete"):
     decode_lib.topology("ring", 3)

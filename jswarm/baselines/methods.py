@@ -1,0 +1,39 @@
+"""All methods by name: the one place to add a method to, and the one way to run one."""
+
+from collections.abc import Mapping
+import dataclasses
+
+from jswarm.baselines import best_single, fixed_graphs, random_search, soups
+from jswarm.baselines.base import Found, Method, NotApplicable, Setting, lacking
+from jswarm.core import lookup
+
+BOTH = ("paper", "original")
+
+METHODS: dict[str, Method] = {
+  "best_single": Method(best_single.best_single, "trivial"),
+  "uniform_soup": Method(soups.uniform_soup, "static weights", ("mixable",)),
+  "greedy_soup": Method(soups.greedy_soup, "dynamic weights", ("mixable",)),
+  "chain": Method(fixed_graphs.chain, "static roles", variants=BOTH),
+  "star": Method(fixed_graphs.star, "static roles", variants=BOTH),
+  "random_graphs": Method(random_search.random_graphs, "control"),
+  "random_weights": Method(random_search.random_weights, "control", ("mixable",)),
+}
+
+
+def find(name: str, setting: Setting, methods: Mapping[str, Method] = METHODS) -> Found:
+  """Runs a method of that name.
+
+  A variant that the method does not tell apart is its only one.
+
+  Raises:
+    NotApplicable: the pool or the task lacks what it needs.
+    ValueError: no such method, or variant.
+  """
+  lookup.check("baseline", name, methods)
+  method = methods[name]
+  lookup.check("variant", setting.variant, BOTH)
+  if setting.variant not in method.variants:
+    setting = dataclasses.replace(setting, variant=method.variants[0])
+  if lacks := lacking(method, setting):
+    raise NotApplicable(f"{name} needs {' and '.join(lacks)}, which this pool has not.")
+  return method.find(setting)
