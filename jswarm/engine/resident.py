@@ -174,7 +174,7 @@ class Resident:
     """Factors of one expert, without an expert axis."""
     if self.dense:
       mix = np.asarray(particles["mix"][i])
-      return load.dense_adapter(self.group.particles, mix)
+      return lora.dense_adapter(self.group.particles, mix)
     return devices.particle(particles, i)
 
   def _names(self, unmoved: PyTree) -> list[str]:
@@ -257,7 +257,7 @@ class Resident:
 def _start(group: load.Group, replicas: Replicas, dense: bool) -> PyTree:
   """Adapters as they came, in float32, where a swarm has room for them."""
   if dense:
-    return {"mix": jax.device_put(np.eye(len(group.members), dtype=np.float32))}
+    return jax.device_put(lora.dense_start(len(group.members)))
   particles = jax.tree.map(lambda x: np.asarray(x, np.float32), group.particles)
   if _large(particles, replicas):
     particles = replicas.spread(particles)

@@ -15,7 +15,9 @@ from typing import Any
 from flax import struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from jswarm.core.types import PyTree
 from jswarm.model.architecture import PROJECTIONS
 
 
@@ -97,6 +99,37 @@ def _merged(weights, adapter):
     part[name] = {**part[name], key: (kernel + delta).astype(kernel.dtype)}
     weights[PROJECTIONS[name]] = part
   return weights
+
+
+def dense_start(num_experts: int) -> PyTree:
+  """The start {"mix": [E, E]} (identity, numpy) of a swarm in the space of dense deltas.
+
+  Every move is a linear combination of differences of particles, so a swarm of dense
+  deltas dW_e = A_e B_e never leaves their span: particle i is sum_e mix[i, e] dW_e,
+  and PSO on the mixing coefficients is PSO on the dense deltas, exactly, without
+  storing one. Moving the factors instead (as published) moves A and B separately,
+  and the product gains cross terms A_i B_j.
+  """
+  return {"mix": np.eye(num_experts, dtype=np.float32)}
+
+
+def dense_adapter(particles: PyTree, mix: np.ndarray) -> PyTree:
+  """The adapter whose product is sum_e mix[e] * A_e B_e, of rank E * r.
+
+  Args:
+    particles: factors with leaves A [E, L, D, r] and B [E, L, r, n].
+    mix: [E].
+  """
+
+  def side_by_side(factors):
+    a, b = np.asarray(factors["A"]), np.asarray(factors["B"])
+    b = b * np.asarray(mix)[:, None, None, None]
+    return {
+      "A": np.concatenate(list(a), axis=-1),
+      "B": np.concatenate(list(b), axis=-2),
+    }
+
+  return {name: side_by_side(factors) for name, factors in particles.items()}
 
 
 def pack(adapters, dtype=jnp.float32, unstacked: bool = False) -> Packed:

@@ -231,25 +231,6 @@ def digest(tokenizer) -> str:
   return hashlib.sha256(repr(vocabulary).encode()).hexdigest()[:16]
 
 
-def dense_adapter(particles: PyTree, mix: np.ndarray) -> PyTree:
-  """The adapter whose product is sum_e mix[e] * A_e B_e, of rank E * r.
-
-  Args:
-    particles: factors with leaves A [E, L, D, r] and B [E, L, r, n].
-    mix: [E].
-  """
-
-  def side_by_side(factors):
-    a, b = np.asarray(factors["A"]), np.asarray(factors["B"])
-    b = b * np.asarray(mix)[:, None, None, None]
-    return {
-      "A": np.concatenate(list(a), axis=-1),
-      "B": np.concatenate(list(b), axis=-2),
-    }
-
-  return {name: side_by_side(factors) for name, factors in particles.items()}
-
-
 def _check_bases(sources, allow_pickle, today, thinking, problems):
   """Source -> `Base`; one folder or file is one base, however it is spelt."""
   places = {source: attempt(problems, locate, *source) for source in sources}

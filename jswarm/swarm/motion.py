@@ -155,15 +155,3 @@ def draw_scored(key: jax.Array, size: int, settings: Settings) -> jax.Array:
   drawn = jax.vmap(draw)(jnp.arange(size))
   kept = (drawn >= settings.dropout_n) | (jnp.arange(size) == jnp.argmax(drawn))
   return kept & (jax.random.uniform(skip_key) >= settings.dropout_k)
-
-
-def dense_space(num_experts: int) -> PyTree:
-  """The start {"mix": [E, E]} (identity) of a swarm in the space of dense deltas.
-
-  Every move is a linear combination of differences of particles, so a swarm of dense
-  deltas dW_e = A_e B_e never leaves their span: particle i is sum_e mix[i, e] dW_e,
-  and PSO on the mixing coefficients is PSO on the dense deltas, exactly, without
-  storing one. Moving the factors instead (as published) moves A and B separately,
-  and the product gains cross terms A_i B_j.
-  """
-  return {"mix": jnp.eye(num_experts, dtype=jnp.float32)}

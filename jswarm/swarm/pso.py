@@ -16,7 +16,6 @@ from jswarm.core.types import PyTree
 from jswarm.swarm.motion import (
   Settings,
   coefficients,
-  dense_space,
   draw_scored,
   move,
   move_particle,
@@ -28,7 +27,6 @@ __all__ = (
   "State",
   "ask",
   "coefficients",
-  "dense_space",
   "draw_scored",
   "exhausted",
   "init",

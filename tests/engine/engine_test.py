@@ -9,7 +9,7 @@ from jswarm.core.types import Request
 from jswarm.engine import engine
 from jswarm.model import lora as lora_lib
 from jswarm.model import sampling
-from jswarm.pool.load import Group, dense_adapter
+from jswarm.pool.load import Group
 from tests import tiny
 
 PROMPTS = [
@@ -105,7 +105,7 @@ def test_dense_coefficients_say_what_the_mixed_products_say():
   for e in range(3):
     wide = {
       n: {k: jnp.asarray(x)[None] for k, x in f.items()}
-      for n, f in dense_adapter(group.particles, np.asarray(mix[e])).items()
+      for n, f in lora_lib.dense_adapter(group.particles, np.asarray(mix[e])).items()
     }
     assert _texts(experts, _requests([e])) == _texts(
       _alone(group, 0, wide), _requests([0])

@@ -12,7 +12,6 @@ from jswarm.engine import engine
 from jswarm.formats.tokenizer import ByteTokenizer
 from jswarm.model import lora
 from jswarm.model.decoder import make_decoder
-from jswarm.pool.load import dense_adapter
 from tests import tiny
 
 PROMPTS = ["what is two and two?", "a", "tell me a little more of it"]
@@ -99,7 +98,7 @@ def test_dense_coefficients_score_as_the_products_they_mix():
   mix = np.array([[0.5, 0.5, 0.0], [1.2, -0.3, 0.1], [0.0, 0.0, 0.0]], np.float32)
   experts.install(({"mix": jnp.asarray(mix)},))
   for candidates in (Candidates(1, PROMPTS[0], ANSWERS), Candidates(0, "a", ANSWERS)):
-    adapter = dense_adapter(group.particles, mix[candidates.expert])
+    adapter = lora.dense_adapter(group.particles, mix[candidates.expert])
     params = lora.merge(group.params, jax.tree.map(jnp.asarray, adapter))
     assert_scores(experts.score([candidates])[0], params, candidates)
 

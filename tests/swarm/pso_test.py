@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jswarm.model import lora
 from jswarm.swarm import guard, motion, pso
 
 GOLDEN = json.loads(
@@ -407,7 +408,7 @@ def test_mixing_coefficients_are_the_space_of_dense_deltas(mode):
   scores = rng.uniform(size=(9, P)).astype(np.float32)
   settings = motion.Settings(velocity=mode, patience=3)
   dense = play(deltas, settings, scores)
-  mixed = play(motion.dense_space(P), settings, scores)
+  mixed = play(lora.dense_start(P), settings, scores)
   combine = lambda mix: jnp.einsum("pe,eldo->pldo", mix, deltas)
   assert_trees_close(combine(mixed.position["mix"]), dense.position, 1e-4)
   assert_trees_close(
