@@ -102,7 +102,7 @@ def _merged(weights, adapter):
 
 
 def dense_start(num_experts: int) -> PyTree:
-  """The start {"mix": [E, E]} (identity, numpy) of a swarm in the space of dense deltas.
+  """The start {"mix": [E, E]}, the identity, of a swarm in the space of dense deltas.
 
   Every move is a linear combination of differences of particles, so a swarm of dense
   deltas dW_e = A_e B_e never leaves their span: particle i is sum_e mix[i, e] dW_e,
