@@ -25,14 +25,15 @@ from jswarm.wiring import config as config_lib
 from jswarm.wiring import search
 from jswarm.wiring.defaults import get_config
 
-IMPRINT = {"search.imprint": True}
+PSO = {"role.method": "pso"}
+IMPRINT = {**PSO, "search.imprint": True}
 ROLE: dict[str, dict[str, Any]] = {
   "random": {"role.method": "random"},
-  "pso": {},
-  "pso, greedy": {"graph.top_p": 0.0},
-  "pso, p to 0": {"graph.anneal": 8},
-  "pso, own noise": {"graph.noise": "particle"},
-  "pso, standard": {"graph.preferences": "standard"},
+  "pso": PSO,
+  "pso, greedy": {**PSO, "graph.top_p": 0.0},
+  "pso, p to 0": {**PSO, "graph.anneal": 8},
+  "pso, own noise": {**PSO, "graph.noise": "particle"},
+  "pso, standard": {**PSO, "graph.preferences": "standard"},
   "pso, imprint": IMPRINT,
   "pso, imprint, no repulsion": {**IMPRINT, "role.repel": 0.0},
   "evolution": {"role.method": "evolution"},

@@ -3,17 +3,37 @@
     Dag -> order (rank) -> swap | shift | rewire -> Dag
 
 Each kind of change keeps the graph acyclic, since edges lead from a larger to a smaller
-rank before and after it.
+rank before and after it. All that is drawn is drawn at once: a generator inlined in
+every branch would be most of the program.
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jswarm.graphs.dag import Dag, make_dag, rank_of
 
-KINDS = ("swap", "shift", "rewire")
+MOST = 3  # changes of one child
+AGAIN = 1 / 3  # chance of the second, and of the third
+
+
+class _Noise(NamedTuple):
+  """Numbers in [0, 1) that decide changes; leading [MOST] on all of them.
+
+  Attributes:
+    wanted: is there this change at all? kind: of the change.
+    a, b: nodes, or a node and a place. row [N]: whom a node speaks to now.
+    mend [N, N]: whom nodes speak to whose edges led the wrong way.
+  """
+
+  wanted: jax.Array
+  kind: jax.Array
+  a: jax.Array
+  b: jax.Array
+  row: jax.Array
+  mend: jax.Array
 
 
 @functools.partial(jax.jit, static_argnames="single")
@@ -32,94 +52,96 @@ def mutate(key: jax.Array, dag: Dag, single: bool = True) -> Dag:
     dag: fields [N]; batched ones through vmap.
     single: every node but the end speaks to one node; else to at least one.
   """
-  size = len(dag.order)
-  if size < 2:
+  if len(dag.order) < 2:
     return dag
-  keys = jax.random.split(key, 4)
-  # One change always, the second and third with probability a third each.
-  more = jax.random.uniform(keys[0], (3,)) < jnp.array([1.0, 1 / 3, 1 / 3])
 
-  def step(graph, change):
-    change_key, wanted = change
-    edges, rank = graph
-    changed = _change(change_key, edges, rank, single)
-    return jax.tree.map(lambda new, old: jnp.where(wanted, new, old), changed, graph), 0
+  def step(graph, noise):
+    changed = _change(noise, *graph, single)
+    pick = lambda new, old: jnp.where(noise.wanted, new, old)
+    return jax.tree.map(pick, changed, graph), None
 
   begin = dag.edges, rank_of(dag)
-  (edges, rank), _ = jax.lax.scan(step, begin, (keys[1:], more))
+  (edges, rank), _ = jax.lax.scan(step, begin, _draw(key, len(dag.order)))
   return make_dag(edges, jnp.argmin(rank), rank)
 
 
-def _change(key, edges, rank, single):
-  """(edges, rank) after one change of a random kind."""
-  kind_key, pick_key, draw_key = jax.random.split(key, 3)
-  kind = jax.random.randint(kind_key, (), 0, len(KINDS))
-  edges, rank = jax.lax.switch(
-    kind,
-    (_swap, _shift, functools.partial(_rewire, single=single)),
-    pick_key,
-    edges,
-    rank,
+def _draw(key, size):
+  numbers = jax.random.uniform(key, (MOST, 4 + size + size**2))
+  chance = jnp.array([1.0] + [AGAIN] * (MOST - 1))
+  return _Noise(
+    wanted=numbers[:, 0] < chance,
+    kind=numbers[:, 1],
+    a=numbers[:, 2],
+    b=numbers[:, 3],
+    row=numbers[:, 4 : 4 + size],
+    mend=numbers[:, 4 + size :].reshape(MOST, size, size),
   )
-  return _mended(draw_key, edges, rank, single)
 
 
-def _swap(key, edges, rank):
-  """Two nodes change places."""
+def _change(noise, edges, rank, single):
+  """(edges, rank) after one change of a random kind."""
   size = len(rank)
-  a, b = jax.random.choice(key, size, (2,), replace=False)
-  node = jnp.arange(size)
-  other = node.at[a].set(b).at[b].set(a)
+  a = _index(noise.a, size)
+  # Another number than a, or, for a shift, another place than that of a.
+  other = lambda taken: (drawn := _index(noise.b, size - 1)) + (drawn >= taken)
+  rewired = _rewire(noise, edges, rank, single)
+  results = (
+    _swap(a, other(a), edges, rank),
+    (edges, _shifted(a, other(rank[a]), rank)),
+    (rewired, rank),
+  )
+  kind = _index(noise.kind, len(results))
+  edges, rank = jax.tree.map(lambda *r: jnp.stack(r)[kind], *results)
+  return _mended(noise.mend, edges, rank, single), rank
+
+
+def _swap(a, b, edges, rank):
+  """Two nodes change places."""
+  node = jnp.arange(len(rank))
+  other = jnp.where(node == a, b, jnp.where(node == b, a, node))
   return edges[other][:, other], rank[other]
 
 
-def _shift(key, edges, rank):
-  """One node goes to another place in the order; the others keep theirs."""
-  size = len(rank)
-  node_key, place_key = jax.random.split(key)
-  node = jax.random.randint(node_key, (), 0, size)
-  drawn = jax.random.randint(place_key, (), 0, size - 1)
-  target = drawn + (drawn >= rank[node])  # another place than now
+def _shifted(node, target, rank):
+  """The ranks when one node goes to another place, and the others keep their order."""
   # Half a place behind, or before, whoever stands there.
-  wanted = jnp.where(
-    jnp.arange(size) == node, target + jnp.where(target > rank[node], 0.5, -0.5), rank
-  )
-  return edges, jnp.argsort(jnp.argsort(wanted)).astype(jnp.int32)
+  side = jnp.where(target > rank[node], 0.5, -0.5)
+  wanted = jnp.where(jnp.arange(len(rank)) == node, target + side, rank)
+  return jnp.sum(wanted[None, :] < wanted[:, None], axis=1, dtype=jnp.int32)
 
 
-def _rewire(key, edges, rank, single):
-  """One node (not the end) speaks to another one."""
-  node_key, target_key = jax.random.split(key)
+def _rewire(noise, edges, rank, single):
+  """The edges when one node (not the end) speaks to another one."""
   size = len(rank)
-  place = jax.random.randint(node_key, (), 1, size)
-  node = jnp.argmax(rank == place)
-  open_ = rank < place
+  node = jnp.argmax(rank == 1 + _index(noise.a, size - 1))
+  open_ = rank < rank[node]
   # Another than now, where there is another.
   fresh = open_ & ~edges[node] if single else open_
   fresh = jnp.where(jnp.any(fresh), fresh, open_)
-  target = _one_of(target_key, fresh)
-  if single:
-    row = jnp.arange(size) == target
-  else:
-    row = edges[node] ^ (jnp.arange(size) == target)
-  return edges.at[node].set(row), rank
+  chosen = jnp.arange(size) == _one_of(noise.row, fresh)
+  row = chosen if single else edges[node] ^ chosen
+  return jnp.where((jnp.arange(size) == node)[:, None], row[None, :], edges)
 
 
-def _mended(key, edges, rank, single):
-  """(edges, rank): edges lead to smaller ranks, and every node but the end has one."""
+def _mended(noise, edges, rank, single):
+  """The edges that lead to smaller ranks; every node but the end has one."""
   size = len(rank)
   candidates = rank[None, :] < rank[:, None]
   kept = edges & candidates
   if single:
     # A node with several (a graph of another kind was the parent) keeps the first.
     kept &= jnp.cumsum(kept, axis=1) == 1
-  keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(size))
-  drawn = jax.vmap(_one_of)(keys, candidates)
+  drawn = _one_of(noise, candidates)
   drawn = (drawn[:, None] == jnp.arange(size)[None]) & candidates
-  return jnp.where(jnp.any(kept, axis=1, keepdims=True), kept, drawn), rank
+  return jnp.where(jnp.any(kept, axis=1, keepdims=True), kept, drawn)
 
 
-def _one_of(key, mask):
-  """int32 []: a uniformly drawn index where mask [N] is true; 0 if nowhere."""
-  noise = jax.random.uniform(key, mask.shape)
-  return jnp.argmax(jnp.where(mask, noise, -1.0)).astype(jnp.int32)
+def _index(noise, size):
+  """int32: uniform in 0 .. size - 1, of a number in [0, 1)."""
+  return jnp.floor(noise * size).astype(jnp.int32)
+
+
+def _one_of(noise, mask):
+  """int32 [...]: along the last axis an index where `mask` is true, uniformly; 0 if
+  nowhere."""
+  return jnp.argmax(jnp.where(mask, noise, -1.0), axis=-1).astype(jnp.int32)

@@ -21,6 +21,7 @@ from jswarm.graphs.mutate import mutate
 from jswarm.swarm import motion, pso
 from jswarm.systems.system import Graph
 
+PARENTS = 0.2  # the share of the best graphs that have children; docs/worlds.md
 _ask = jax.jit(pso.ask, static_argnums=2)
 imprints_of = jax.jit(jax.vmap(imprint))
 
@@ -112,7 +113,9 @@ def _random(move_key, decode_key, swarm, graph, role):
 
 def _evolution(move_key, decode_key, swarm, graph, role):
   del decode_key, role
-  children = _children(move_key, swarm.bests.dag, graph.edge_mode == "single")
+  children = _children(
+    move_key, swarm.bests.dag, swarm.role.best_utility, graph.edge_mode == "single"
+  )
   adjacency = imprints_of(children)
   return _placed(swarm.role, adjacency), Graph(adjacency, children)
 
@@ -151,11 +154,16 @@ def _survive(role, bests, graphs, utility, scored):
   ), join(graphs, bests)
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _children(key, parents, single):
-  """A child of each parent; a batched `Dag`."""
-  keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(parents.end)))
-  return jax.vmap(mutate, (0, 0, None))(keys, parents, single)
+@functools.partial(jax.jit, static_argnums=3)
+def _children(key, graphs, utility, single):
+  """A batched `Dag` [G]: children of the best of the graphs, drawn at random."""
+  size = len(utility)
+  best = jnp.argsort(-utility, stable=True)[: max(1, round(PARENTS * size))]
+  pick_key, key = jax.random.split(key)
+  parents = jax.random.choice(pick_key, best, (size,))
+  keys = jax.random.split(key, size)
+  chosen = jax.tree.map(lambda leaf: leaf[parents], graphs)
+  return jax.vmap(mutate, (0, 0, None))(keys, chosen, single)
 
 
 @functools.partial(jax.jit, static_argnums=3)

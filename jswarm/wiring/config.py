@@ -238,9 +238,12 @@ def _decided(config: ConfigDict) -> ConfigDict:
     (config.search, "imprint", False),
     (config.task, "parser", _parser(config.task, published)),
   ]
+  by_mode += [
+    (config.role, "method", "evolution" if fixed else "pso"),
+    (config.weight, "method", "pso"),
+  ]
   for swarm in (config.role, config.weight):
     by_mode += [
-      (swarm, "method", "pso"),
       (swarm, "velocity", "zero" if paper else "random"),
       (swarm, "step_decay", 0.95 if fixed else 1.0),
       (swarm, "restart", not paper),

@@ -65,6 +65,19 @@ def test_an_evolution_keeps_the_best_of_parents_and_children():
     )
 
 
+def test_only_the_best_graphs_have_children():
+  swarm, settings = _swarm("evolution")  # graph 5 is the best, graph 0 the worst
+  graph_of_the_worst = lambda leaf: leaf.at[:4].set(leaf[0])
+  others = swarm._replace(bests=jax.tree.map(graph_of_the_worst, swarm.bests))
+  children, same = (_step(s, settings)[1] for s in (swarm, others))
+  jax.tree.map(np.testing.assert_array_equal, children, same)
+  best_too = swarm._replace(
+    bests=jax.tree.map(lambda x: x[:1].repeat(SIZE, 0), swarm.bests)
+  )
+  other = _step(best_too, settings)[1]
+  assert not np.array_equal(children.dag.edges, other.dag.edges)
+
+
 def test_of_equals_the_child_survives():
   swarm, settings = _swarm("evolution", jnp.zeros(SIZE))
   role, graphs = _step(swarm, settings)
