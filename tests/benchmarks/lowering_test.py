@@ -8,6 +8,7 @@ from jswarm.benchmarks import lowering
 from jswarm.benchmarks.lowering import Program
 
 
+@pytest.mark.slow
 def test_a_decode_and_a_move_are_lowered_for_cuda_and_tpu():
   found = lowering.in_child(small=True, only="decode masked bfloat16")
   found |= lowering.in_child(small=True, only="ask adapters")

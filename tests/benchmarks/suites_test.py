@@ -151,6 +151,7 @@ def test_files_move_a_particle_as_the_formula_does(tmp_path):
     np.testing.assert_allclose(found["a"], wanted["a"], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_decoding_many_graphs_beats_the_loop():
   records = SUITES["decode"](OPTIONS)
   _assert_complete(records, "decode")
@@ -158,12 +159,14 @@ def test_decoding_many_graphs_beats_the_loop():
   assert row.ratio > 20 and row.extra["equal graphs"] == 1
 
 
+@pytest.mark.slow
 def test_a_move_in_place_beats_merges_of_files():
   records = SUITES["pso"](OPTIONS)
   _assert_complete(records, "pso")
   assert records[1].theirs.startswith("published") and records[1].ratio > 2
 
 
+@pytest.mark.slow
 def test_one_model_says_the_same_as_transformers():
   pytest.importorskip("torch")
   records = SUITES["generate"](OPTIONS)
@@ -173,6 +176,7 @@ def test_one_model_says_the_same_as_transformers():
   assert whole[0].ratio > 0.5  # 1.5 to tens on a toy, by machine
 
 
+@pytest.mark.slow
 def test_random_weights_of_a_shape_need_no_folder_and_no_peer(monkeypatch):
   monkeypatch.setattr(workload, "SHAPES", {"toy": TOY})
   options = dataclasses.replace(OPTIONS, small=False, model="random:toy", batches=(2,))

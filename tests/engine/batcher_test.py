@@ -135,7 +135,9 @@ def test_a_pack_has_few_rows_where_it_holds_few_prompts():
   assert [packing.rows_of(128, n) for n in (1, 2, 8)] == [1, 8, 8]
 
 
-@pytest.mark.parametrize("form", ["grouped", "masked"])
+@pytest.mark.parametrize(
+  "form", ["grouped", pytest.param("masked", marks=pytest.mark.slow)]
+)
 def test_prompts_that_share_a_prefix_say_what_each_says_alone(form):
   group = tiny.lora_group(2)
   head = "some words that come first in every prompt, long enough: "
@@ -321,6 +323,7 @@ def _narrow(monkeypatch, most):
   return lanes
 
 
+@pytest.mark.slow
 def test_few_short_prompts_do_not_fix_the_lanes_of_all_that_follow(monkeypatch):
   true, opened = schedule.lanes_for, []
   monkeypatch.setattr(
@@ -423,6 +426,7 @@ def test_running_out_of_memory_halves_the_lanes_and_loses_no_row(monkeypatch):
   assert engine.statistics()["halved"] == 3 and max(calls) <= 4
 
 
+@pytest.mark.slow
 def test_lanes_are_halved_from_those_that_were_open(monkeypatch):
   group, requests = tiny.lora_group(3), _requests(60, 3)
   plain = _said(group, requests, rows=8)

@@ -17,6 +17,7 @@ def _said(**fields):
   return engine.make_experts(pool, tiny.settings(**fields)).ask(REQUESTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "group"), [("grouped", 1), ("masked", 2)])
 def test_a_deep_base_says_what_it_says_in_one_program(monkeypatch, form, group):
   whole = _said(form=form)

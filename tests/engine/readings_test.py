@@ -169,6 +169,7 @@ def test_hidden_states_are_means_over_the_prompt_whatever_stands_beside_it():
   assert experts.hidden([]).shape == (0, 0)
 
 
+@pytest.mark.slow
 def test_states_of_unlike_sizes_are_refused_with_both():
   config = dataclasses.replace(tiny.CONFIG, width=24)
   other = dataclasses.replace(

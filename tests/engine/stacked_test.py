@@ -31,7 +31,9 @@ def _said(group, requests, **fields):
   return [reply.text for reply in experts.ask(requests)]
 
 
-@pytest.mark.parametrize("form", ["grouped", "masked"])
+@pytest.mark.parametrize(
+  "form", ["grouped", pytest.param("masked", marks=pytest.mark.slow)]
+)
 def test_stacked_layers_say_what_unstacked_ones_say(form, request):
   requests = _requests(24)
   expected = _said(tiny.lora_group(3), requests, form=form, rows=8)

@@ -157,6 +157,7 @@ def test_padding_in_the_prompt_stays_invisible_in_the_cache():
   np.testing.assert_allclose(last[:, 0], whole[:, 5], atol=2e-5)
 
 
+@pytest.mark.slow
 def test_layers_in_a_loop_equal_layers_in_a_scan():
   decoder, params = make(RICH)
   tokens, positions = sample_tokens()
@@ -175,6 +176,7 @@ def test_layers_in_a_loop_equal_layers_in_a_scan():
     np.testing.assert_allclose(scanned, other, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_blocks_of_queries_equal_all_queries_at_once(monkeypatch):
   decoder, params = make(RICH)
   tokens, positions = sample_tokens()

@@ -122,6 +122,7 @@ def test_greedy_replies_are_those_of_a_loop_without_cache():
     assert reply == ids[len(prompt) :]
 
 
+@pytest.mark.slow
 def test_unstacked_params_give_the_same_replies():
   prompts = _prompts(np.random.default_rng(6), 3)
   experts = {"adapters": _adapters(), "mix": jnp.eye(3)}

@@ -44,10 +44,10 @@ def test_the_same_command_twice_gives_the_same_results(unbroken, tmp_path):
 @pytest.mark.parametrize(
   "points",
   [
-    ["save:1"],
+    pytest.param(["save:1"], marks=pytest.mark.slow),
     ["save:3"],
-    ["ask:1"],
-    ["ask:17"],
+    pytest.param(["ask:1"], marks=pytest.mark.slow),
+    pytest.param(["ask:17"], marks=pytest.mark.slow),
     [f"ask:{random.Random(0).randrange(5, 20)}", "ask:6", "save:1"],
   ],
 )

@@ -56,6 +56,7 @@ def test_a_saved_system_says_what_it_said_in_the_search(disk, tmp_path, space):
   assert loaded.generate(_prompts()) == _in_memory(result, pool, space)
 
 
+@pytest.mark.slow
 def test_a_pool_of_whole_models_is_searched_and_saved(disk, tmp_path):
   root, _, _ = disk
   models = [folders.write_base(root / f"model{i}", seed=i) for i in range(3)]
@@ -70,6 +71,7 @@ def test_a_pool_of_whole_models_is_searched_and_saved(disk, tmp_path):
     assert stops["eos_token_id"] == list(pool.groups[0].stops)
 
 
+@pytest.mark.slow
 def test_a_system_is_served_as_it_was_found(disk, tmp_path):
   """Sampled, in bfloat16, with a seed and a shortest room of its own."""
   _, base, adapters = disk
