@@ -2,24 +2,29 @@
 
 Text and weights are here; the arrays are `model.fusion`. A state holds a stream for
 each set of weights: the mixed rows of a group together, merged and whole experts alone.
+Where memory runs out, rows are divided among streams of half the size, from then on,
+and none is lost.
 """
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from absl import logging
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jswarm.core.types import Logits, Request
-from jswarm.engine import rectangles
+from jswarm.engine import adapter_forms, rectangles
+from jswarm.engine.limits import Limits, is_out_of_memory
 from jswarm.engine.packing import size_of
 from jswarm.engine.rectangles import Row, Source
 from jswarm.formats import tokenizer
-from jswarm.model import fusion
+from jswarm.model import fusion, lora
 from jswarm.model.decoder import Decoder
 
 _LEAST = 16  # steps that a cache has room for
+_ANY = 1 << 30  # rows of a stream, until memory has run out
 
 
 class _Stream(NamedTuple):
@@ -31,6 +36,7 @@ class _Stream(NamedTuple):
   mix: Any
   rows: fusion.Rows
   members: list[int]
+  limits: Limits  # of its group: most rows, by the slots of their caches
 
 
 class _State(NamedTuple):
@@ -49,12 +55,14 @@ def make_logits(sources: Sequence[Source]) -> Logits:
   """
   of = {expert: source for source in sources for expert in source.group.members}
   words = lambda expert: of[expert].text(expert).tokenizer
+  # Not those of `rectangles`, which hold no cache.
+  limits = {id(source): Limits(_ANY, _ANY) for source in sources}
 
   def prefill(requests: Sequence[Request]):
     steps = max((r.limit for r in requests), default=0)
     streams = []
     for source, mine in rectangles.by_source(sources, requests):
-      streams += _open(source, requests, mine, steps)
+      streams += _open(source, limits[id(source)], requests, mine, steps)
     return _gather(_State(streams, steps))
 
   return Logits(
@@ -66,7 +74,7 @@ def make_logits(sources: Sequence[Source]) -> Logits:
   )
 
 
-def _open(source, requests, mine, steps):
+def _open(source, limits, requests, mine, steps):
   """Streams of one group after their prompts."""
   encoded = rectangles.encode(source, [requests[i] for i in mine])
   prompts = [
@@ -77,9 +85,42 @@ def _open(source, requests, mine, steps):
   rows = [Row(source.row(requests[i].expert), t) for i, t in zip(mine, prompts)]
   for weights, part in rectangles.streams(source, [row.owner for row in rows]):
     chosen = [rows[i] for i in part]
-    batch = rectangles.batch(source, weights, chosen, len(part))
-    begun = batch.call(fusion.prefill, steps=size_of(max(steps, 1), _LEAST))
-    yield _Stream(*batch[:4], begun, [mine[i] for i in part])
+    yield from _begin(source, limits, weights, chosen, [mine[i] for i in part], steps)
+
+
+def _begin(
+  source: Source,
+  limits: Limits,
+  weights: adapter_forms.Weights,
+  rows: list[Row],
+  members: list[int],
+  steps: int,
+):
+  """Streams of rows on the same weights: one, unless memory runs out."""
+  room = size_of(max(steps, 1), _LEAST)
+  while rows:
+    slots = rectangles.width(rows) + room
+    count = min(len(rows), limits.rows(slots))
+    try:
+      batch = rectangles.batch(source, weights, rows[:count], count)
+      begun = batch.call(fusion.prefill, steps=room)
+      jax.block_until_ready(begun.logits)
+    except jax.errors.JaxRuntimeError as error:
+      _halve(limits, slots, count, error)
+      continue
+    yield _Stream(*batch[:4], begun, members[:count], limits)
+    rows, members = rows[count:], members[count:]
+
+
+def _halve(limits: Limits, slots: int, count: int, error: Exception) -> None:
+  """Plans with half of the rows, or gives up where nothing is left to halve."""
+  if not is_out_of_memory(error) or not limits.halve(slots, count, 0):
+    raise error
+  logging.warning(
+    "Out of device memory: from now on logits of %d rows of %d tokens at a time.",
+    limits.rows(slots),
+    slots,
+  )
 
 
 def _advance(state: _State, tokens: Sequence[int]):
@@ -105,9 +146,48 @@ def _advance(state: _State, tokens: Sequence[int]):
       )
   streams = []
   for stream in state.streams:
-    rows = _step(*stream[:5], jnp.asarray(fed[stream.members]))
-    streams.append(stream._replace(rows=rows))
+    streams += _stepped(stream, fed)
   return _gather(_State(streams, state.left - 1))
+
+
+def _stepped(stream: _Stream, fed: np.ndarray) -> list[_Stream]:
+  """The stream after a step; where memory runs out, in halves."""
+  slots, count = stream.rows.cache.positions.shape[-1], len(stream.members)
+  try:
+    rows = _step(*stream[:5], jnp.asarray(fed[stream.members]))
+    jax.block_until_ready(rows.logits)
+    return [stream._replace(rows=rows)]
+  except jax.errors.JaxRuntimeError as error:
+    # Given to a program that had begun, the cache is gone.
+    if any(leaf.is_deleted() for leaf in jax.tree.leaves(stream.rows)):
+      raise
+    _halve(stream.limits, slots, count, error)
+  return [moved for half in _halves(stream) for moved in _stepped(half, fed)]
+
+
+def _halves(stream: _Stream) -> list[_Stream]:
+  """Two streams of its rows, which go by way of the host: there is no room for a second
+  copy of them."""
+  rows = jax.device_get(stream.rows)
+  for leaf in jax.tree.leaves(stream.rows):
+    leaf.delete()
+  half, count = len(stream.members) // 2, len(stream.members)
+  return [
+    _part(stream, rows, np.arange(half)),
+    _part(stream, rows, np.arange(half, count)),
+  ]
+
+
+def _part(stream, rows, part):
+  """A stream of some rows of one."""
+  adapters, mix = stream.adapters, stream.mix
+  if isinstance(adapters, lora.Grouped):
+    adapters = adapters.replace(owners=adapters.owners[part])
+  if mix is not None:
+    mix = mix[part]
+  members = [stream.members[b] for b in part]
+  mine = jax.device_put(fusion.take(rows, part))
+  return stream._replace(adapters=adapters, mix=mix, rows=mine, members=members)
 
 
 def _gather(state):

@@ -180,8 +180,7 @@ def batch(
   source: Source, weights: adapter_forms.Weights, rows: Sequence[Row], size: int
 ) -> Batch:
   """The rectangle of `size` rows, those that are given first."""
-  width = size_of(max(len(row.tokens) for row in rows), _LEAST)
-  tokens = np.zeros((size, width), np.int32)
+  tokens = np.zeros((size, width(rows)), np.int32)
   lengths, owners = np.zeros(size, np.int32), np.zeros(size, np.int32)
   for b, row in enumerate(rows):
     tokens[b, : len(row.tokens)] = row.tokens
@@ -224,19 +223,20 @@ def _fill(source, weights, rows, mine, compute, found):
     for part, out in made:
       found.update(zip(part, np.asarray(out)))
   except jax.errors.JaxRuntimeError as error:
-    width = _width(rows, part)
+    length = width([rows[i] for i in part])
     count = size_of(len(part), 1)
-    if not is_out_of_memory(error) or not source.limits.halve(width, count, 0):
+    if not is_out_of_memory(error) or not source.limits.halve(length, count, 0):
       raise
     logging.warning(
       "Out of device memory: from now on %d rows of %d tokens at a time.",
-      source.limits.rows(width),
-      width,
+      source.limits.rows(length),
+      length,
     )
 
 
-def _width(rows, part):
-  return size_of(max(len(rows[i].tokens) for i in part), _LEAST)
+def width(rows: Sequence[Row]) -> int:
+  """T, tokens of the rectangle that holds these rows."""
+  return size_of(max(len(row.tokens) for row in rows), _LEAST)
 
 
 def _cut(rows, mine, limits):
@@ -244,7 +244,7 @@ def _cut(rows, mine, limits):
   allows."""
   left = list(mine)
   while left:
-    width = _width(rows, left[:1])
-    count = min(max(1, limits.pack(width) // width), limits.rows(width))
+    length = width([rows[left[0]]])
+    count = min(max(1, limits.pack(length) // length), limits.rows(length))
     yield left[:count]
     left = left[count:]

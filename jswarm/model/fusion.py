@@ -65,3 +65,12 @@ def step(decoder: Decoder, params, adapters, mix, rows: Rows, tokens) -> Rows:
     rows.position + goes.astype(jnp.int32),
     jnp.where(goes[:, None], logits[:, 0], rows.logits),
   )
+
+
+def take(rows: Rows, part) -> Rows:
+  """Some of the rows, part int [P] of B: also of arrays that lie on the host."""
+  cache = rows.cache
+  # Layers are a leading axis, or a list.
+  of = lambda x: [leaf[part] for leaf in x] if isinstance(x, list) else x[:, part]
+  cache = cache.replace(k=of(cache.k), v=of(cache.v), positions=cache.positions[part])
+  return Rows(cache, rows.position[part], rows.logits[part])

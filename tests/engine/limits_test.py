@@ -8,6 +8,7 @@ import pytest
 
 from jswarm.core.types import Candidates, Request
 from jswarm.engine import batcher, engine, rectangles, schedule
+from jswarm.engine import logits as logits_lib
 from jswarm.engine.limits import Limits, is_out_of_memory
 from tests import tiny
 
@@ -130,3 +131,63 @@ def test_a_rectangle_of_one_row_that_does_not_fit_is_an_error(monkeypatch):
   experts = engine.make_experts(tiny.pool(tiny.lora_group(2)), tiny.settings())
   with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
     experts.score([Candidates(0, "a", ("b",))])
+
+
+def _fused(monkeypatch, most=1000, breaks_at=-1):
+  """Twice the logits of three rows of each of three experts at three steps, rows of the
+  prefills that were tried, and of the steps, of which `breaks_at` has no room."""
+  true, tried, steps = rectangles.batch, [], []
+
+  def batch(source, weights, rows, size):
+    tried.append(size)
+    if size > most:
+      raise FULL
+    return true(source, weights, rows, size)
+
+  step = logits_lib._step
+
+  def stepped(*arguments):
+    steps.append(len(arguments[-1]))
+    if len(steps) - 1 == breaks_at:
+      raise FULL
+    return step(*arguments)
+
+  experts = engine.make_experts(
+    tiny.pool(tiny.lora_group(3)), tiny.settings(form="grouped")
+  )
+  asked = [Request(i % 3, f"prompt {i}" + "x" * (7 * i), 3) for i in range(9)]
+  with monkeypatch.context() as patch:
+    patch.setattr(rectangles, "batch", batch)
+    patch.setattr(logits_lib, "_step", stepped)
+    for again in range(2):
+      found, state = experts.logits.prefill(asked)
+      said = [np.stack(found)]
+      for t in range(3):
+        found, state = experts.logits.step(state, [65 + t + i for i in range(9)])
+        said.append(np.stack(found))
+      tried += ["again"] * (not again)
+  return np.stack(said), tried, steps
+
+
+@pytest.mark.slow
+def test_logits_are_those_of_fewer_rows_where_memory_runs_out(monkeypatch):
+  plain, tried, _ = _fused(monkeypatch)
+  assert tried == [9, "again", 9]
+  found, tried, _ = _fused(monkeypatch, most=3)
+  # No size failed twice, no row is lost, and what fits is remembered.
+  assert tried == [9, 4, 2, 2, 2, 2, 1, "again", 2, 2, 2, 2, 1]
+  np.testing.assert_allclose(found, plain, rtol=1e-5, atol=1e-5)
+  found, tried, steps = _fused(monkeypatch, breaks_at=1)
+  assert tried == [9, "again", 4, 4, 1]
+  assert steps[:5] == [9, 9, 4, 5, 4], "the step is made in halves, as are later ones"
+  np.testing.assert_allclose(found, plain, rtol=1e-5, atol=1e-5)
+
+
+def test_logits_of_one_row_that_do_not_fit_are_an_error(monkeypatch):
+  def batch(*arguments):
+    raise FULL
+
+  monkeypatch.setattr(rectangles, "batch", batch)
+  experts = engine.make_experts(tiny.pool(tiny.lora_group(2)), tiny.settings())
+  with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
+    experts.logits.prefill([Request(0, "a", 2)])
