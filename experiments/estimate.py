@@ -13,6 +13,7 @@ from jswarm.core import files
 from jswarm.wiring import estimate
 
 _CONFIG = cli.define_config()
+_SKIP = cli.define_skipping()
 _TIMED = flags.DEFINE_bool("timed", True, "Load the pool and time some calls here.")
 _JSON = flags.DEFINE_string("json", "", "File of the figures.")
 
@@ -20,8 +21,9 @@ _JSON = flags.DEFINE_string("json", "", "File of the figures.")
 def main(argv):
   if argv[1:]:
     raise ValueError(f"unknown arguments {argv[1:]}: fields are set by --config.x.y=.")
-  cli.keep_compiled(_CONFIG.value)
-  found = estimate.estimate(_CONFIG.value, _TIMED.value)
+  config = cli.without_bad(_CONFIG.value, _SKIP)
+  cli.keep_compiled(config)
+  found = estimate.estimate(config, _TIMED.value)
   print("\n".join(estimate.lines(found)))
   if _JSON.value:
     files.write_json(_JSON.value, estimate.as_json(found))

@@ -19,7 +19,7 @@ from jswarm.systems import system as system_lib
 from jswarm.systems.evaluate import Evaluator
 from jswarm.systems.memo import Memo
 from jswarm.wiring import config as config_lib
-from jswarm.wiring import search, system
+from jswarm.wiring import search, skipping, system
 
 _CONFIG = cli.define_config()
 _SYSTEM = flags.DEFINE_string("system", None, "Folder of a saved system.")
@@ -66,7 +66,8 @@ def _subject(config):
     judge = search.judge(resolved, task, alone=True)  # its weights in the system moved
     found = system.load_system(_SYSTEM.value)
     return _evaluator(task, found.experts, found.wording, judge), found.job
-  names = search.names(resolved)
+  config = skipping.settle(config).config
+  names = search.names(config_lib.resolve(config))
   if _EXPERT.value and _EXPERT.value not in names:
     raise ValueError(f"--expert={_EXPERT.value}: the pool has {', '.join(names)}.")
   plan = search.plan(config)

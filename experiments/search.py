@@ -3,7 +3,8 @@
   python -m experiments.search --config=configs/quickstart.py --workdir=runs/quickstart
 
 In several processes: see docs/devices.md. --profile=FOLDER writes a trace of the run
-that ui.perfetto.dev opens: best with --config.search.iterations=1.
+that ui.perfetto.dev opens: best with --config.search.iterations=1. --skip_bad_experts
+goes on without experts that are refused.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from jswarm.run import loop
 from jswarm.wiring import search
 
 _CONFIG = cli.define_config()
+_SKIP = cli.define_skipping()
 cli.define_processes()
 _PROFILE = flags.DEFINE_string("profile", "", "Folder of a trace for Perfetto.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made or continued.")
@@ -26,7 +28,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made or cont
 def main(argv):
   if argv[1:]:
     raise ValueError(f"unknown arguments {argv[1:]}: fields are set by --config.x.y=.")
-  config = _CONFIG.value
+  config = cli.without_bad(_CONFIG.value, _SKIP)
   cli.end_on_signal()
   cli.keep_compiled(config)
   cli.join(config)

@@ -39,6 +39,20 @@ def define_config() -> flags.FlagHolder:
   )
 
 
+def define_skipping() -> flags.FlagHolder:
+  """--skip_bad_experts, for `without_bad`."""
+  return flags.DEFINE_bool(
+    "skip_bad_experts",
+    False,
+    "Go on without experts that are refused, as pool.skip_bad does.",
+  )
+
+
+def without_bad(config, flag: flags.FlagHolder):
+  """The config, with pool.skip_bad set where the flag is."""
+  return config_lib.override(config, {"pool.skip_bad": True}) if flag.value else config
+
+
 def define_processes() -> None:
   """Flags of a launcher that may run in several processes; read by `join`."""
   flags.DEFINE_string("coordinator", None, "host:port of process 0, the same for all.")

@@ -26,6 +26,7 @@ FREE = (
   "engine.compile_cache",
   "engine.memo",
   "processes.",
+  "pool.skip_bad",  # whom it left out is compared
 )
 # Fields that decide which arrays a checkpoint holds: no other run can take them up.
 FIXED = (
@@ -33,6 +34,7 @@ FIXED = (
   "search.assignments",
   "search.steps",
   "pool.experts",
+  "pool.skipped",
   "pool.space",
 )
 # Fields that decide what is replied to a prompt: what was said before is not valid.
@@ -43,6 +45,8 @@ ADDED = {
   "task.judge_model": "",
   "task.judge_seconds": 120.0,
   "pool.thinking": None,
+  "pool.skip_bad": False,
+  "pool.skipped": [],
   "graph.anneal": 0,
   "graph.noise": "fresh",
   "graph.preferences": "raw",

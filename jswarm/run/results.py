@@ -46,6 +46,7 @@ def of(session: Session, reason: str, tested: Mapping[str, Evaluation]) -> dict:
     "rolled_back": sum(row.get("weight/repaired", 0) for row in session.history),
     "history": session.history,
     **({"accepted_changes": accepted} if accepted else {}),
+    **({"skipped_experts": dict(plan.skipped)} if plan.skipped else {}),
   }
 
 

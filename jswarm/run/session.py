@@ -33,6 +33,7 @@ class Plan:
     clock: seconds; results.json keeps what it says under `timing` alone.
     progress: called as progress(calls made, calls asked for) after each batch.
     processes: how long several processes wait for each other.
+    skipped: experts that are refused and left out, and why.
   """
 
   seed: int
@@ -52,6 +53,7 @@ class Plan:
   progress: Callable[[int, int], None] | None = None
   clock: Callable[[], float] = time.monotonic
   processes: watchdog.Settings = watchdog.Settings()
+  skipped: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass

@@ -65,6 +65,7 @@ class PoolSettings:
   experts: tuple[str | Mapping[str, str], ...]
   dtype: str
   allow_pickle: bool
+  skip_bad: bool
   today: str
   thinking: bool | None
 
@@ -123,6 +124,7 @@ def resolve(config: ConfigDict) -> Resolved:
       experts=tuple(config.pool.experts),
       dtype=config.pool.dtype,
       allow_pickle=config.pool.allow_pickle,
+      skip_bad=config.pool.skip_bad,
       today=config.pool.today,
       thinking=config.pool.thinking,
     ),

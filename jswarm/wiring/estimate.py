@@ -22,7 +22,7 @@ from jswarm.engine import engine, footprint
 from jswarm.pool import load
 from jswarm.tasks import base
 from jswarm.wiring import config as config_lib
-from jswarm.wiring import memory, rehearsal, search
+from jswarm.wiring import memory, rehearsal, search, skipping
 
 # Different replies to prompts that differ in what they quote, as a search meets them:
 # of short ones three (six tiny experts, replies of 8 tokens: 22,347 calls are expected
@@ -104,11 +104,14 @@ def estimate(config: ConfigDict, timed: bool = True) -> Estimate:
   Raises:
     ValueError: as `search.plan`; `validate.check` lists all problems.
   """
-  resolved = config_lib.resolve(config)
+  settled = skipping.settle(config)
+  resolved = config_lib.resolve(settled.config)
   task = search.task(resolved)
   specs = search.chosen(resolved)
   c = resolved.pool
-  checked = load.check_pool(specs, c.allow_pickle, c.today, c.thinking)
+  checked = settled.checked or load.check_pool(
+    specs, c.allow_pickle, c.today, c.thinking
+  )
   replicas = Replicas(local_devices(resolved.engine.devices), resolved.engine.tensor)
   need = memory.need(resolved, task, specs, checked, replicas)
   timer = _Timer(resolved, task) if timed else None

@@ -3,7 +3,7 @@
 Cheap checks come first: settings, then data, then adapters, then bases.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 import os
 import pathlib
 from typing import Any
@@ -25,7 +25,7 @@ from jswarm.systems.killable import Killable
 from jswarm.tasks import base, custom, wishes
 from jswarm.tasks import load as tasks_load
 from jswarm.wiring import config as config_lib
-from jswarm.wiring import memory
+from jswarm.wiring import memory, skipping
 from jswarm.wiring.config import Resolved
 
 
@@ -51,13 +51,17 @@ def task(
   return tasks_load.load_task(c.name or None, source, c.wishes, judging)
 
 
-def pool(config: Resolved, task: base.Task | None = None) -> load.Pool:
+def pool(
+  config: Resolved,
+  task: base.Task | None = None,
+  checked: load.Checked | None = None,
+) -> load.Pool:
   """Loads the pool that the config names; of a task it is said first what memory that
-  takes."""
+  takes. `checked`: what `load.check_pool` has found, if it was asked already."""
   dtype = config_lib.model_dtype(config.pool.dtype, "pool.dtype")
   replicas = Replicas(local_devices(config.engine.devices), config.engine.tensor)
   c, named = config.pool, chosen(config)
-  checked = load.check_pool(named, c.allow_pickle, c.today, c.thinking)
+  checked = checked or load.check_pool(named, c.allow_pickle, c.today, c.thinking)
   if task:
     need = memory.need(config, task, named, checked, replicas)
     logging.info("memory: %s", footprint.told(need))
@@ -88,15 +92,16 @@ def plan(
   Raises:
     ValueError: names the field, file or record, what was allowed, what to change.
   """
-  resolved = config_lib.resolve(config)
+  settled = skipping.Settled(config, {}, None) if experts else skipping.settle(config)
+  resolved = config_lib.resolve(settled.config)
   loaded_task = task(resolved, records, utility)
-  flat = defining(resolved, loaded_task, utility)
+  flat = defining(resolved, loaded_task, utility, settled.skipped)
   if workdir:
     check_workdir(workdir, flat, resolved)
   rates = judge(resolved, loaded_task, experts, workdir=workdir)
   if experts is None:
     experts = engine.make_experts(
-      pool(resolved, loaded_task), resolved.engine, keep=False
+      pool(resolved, loaded_task, settled.checked), resolved.engine, keep=False
     )
   return session.Plan(
     seed=resolved.seed,
@@ -113,19 +118,25 @@ def plan(
     on_full=resolved.on_full,
     tensorboard=resolved.tensorboard,
     baselines=resolved.baselines,
+    skipped=settled.skipped,
     progress=progress,
     processes=resolved.processes,
   )
 
 
 def defining(
-  config: Resolved, loaded_task: base.Task, utility: Callable | None = None
+  config: Resolved,
+  loaded_task: base.Task,
+  utility: Callable | None = None,
+  skipped: Iterable[str] = (),
 ) -> dict[str, Any]:
-  """What a workdir is of, but for the versions of experts: all fields, data, code."""
+  """What a workdir is of, but for the versions of experts: all fields, experts that
+  were skipped, data, code."""
   spec = loaded_task.spec
   data = {f"data.{split}": digest for split, digest in spec["sha256"].items()}
   return {
     **config.flat,
+    "pool.skipped": list(skipped),
     **data,
     "data.prompts": spec["prompts_sha256"],
     **_code(utility or config.task.utility),

@@ -22,7 +22,7 @@ from jswarm.systems.evaluate import Evaluator
 from jswarm.systems.memo import Memo
 from jswarm.tasks import custom
 from jswarm.wiring import config as config_lib
-from jswarm.wiring import memory, search
+from jswarm.wiring import memory, search, skipping
 from jswarm.wiring.config import Resolved
 
 
@@ -47,7 +47,10 @@ def check(config: ConfigDict, workdir: str | None = None) -> Report:
   if problems:
     # The rest is looked at as far as the fields allow it.
     config = _mended(config)
-  resolved = config_lib.resolve(config)
+  # Who may be left out is, so that the rest is looked at as it will be searched.
+  settled = attempt(problems, skipping.settle, config)
+  settled = settled or skipping.Settled(config, {}, None)
+  resolved = config_lib.resolve(settled.config)
   task = attempt(problems, search.task, resolved)
   if not task:
     attempt(problems, _check_functions, resolved)
@@ -70,14 +73,15 @@ def check(config: ConfigDict, workdir: str | None = None) -> Report:
   if workdir:
     attempt(problems, _check_folder, pathlib.Path(workdir))
     if task:
-      flat = search.defining(resolved, task)
+      flat = search.defining(resolved, task, skipped=settled.skipped)
       attempt(problems, search.check_workdir, workdir, flat, resolved)
   adapters = all(s.name in checked.adapters for s in chosen if s.adapter)
   if workdir and task and whole and chosen and adapters:
     attempt(problems, _check_disk, resolved, task, chosen, checked, workdir)
   if problems or not task or not replicas:
     return Report(problems, [])
-  return Report([], _summary(resolved, task, chosen, checked, replicas))
+  without = [f"without {name}: {why}" for name, why in settled.skipped.items()]
+  return Report([], _summary(resolved, task, chosen, checked, replicas) + without)
 
 
 def _mended(config: ConfigDict) -> ConfigDict:
