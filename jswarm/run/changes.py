@@ -42,6 +42,7 @@ REPLIES = ("seed", "generation.", "engine.", "pool.")
 # Fields that an older version did not write, with what they were in effect.
 ADDED = {
   "task.utility_seconds": 0.0,
+  "task.retry_seconds": 120.0,
   "task.judge_model": "",
   "task.judge_seconds": 120.0,
   "pool.thinking": None,

@@ -10,13 +10,11 @@ A verdict that came is on disk at once: a search that goes on asks only for the 
 from collections.abc import Callable, Sequence
 import concurrent.futures
 import dataclasses
-import email.utils
 import hashlib
 import http.client
 import json
 import os
 import pathlib
-import random
 import time
 from typing import Any
 import urllib.error
@@ -26,14 +24,13 @@ from absl import logging
 
 from jswarm.core.types import Reply, Request
 from jswarm.systems.evaluate import Unheard
+from jswarm.tasks import again
 
 KEY = "JSWARM_JUDGE_KEY"  # of the environment; a key has no place in a configuration
-TRIES = 6
-_FIRST, _LONGEST = 0.5, 30.0  # seconds of the first wait; of any that nobody asked for
+TRIES = again.TRIES
 _READ = 60.0  # seconds without a byte
 _SIZE = 1 << 22  # bytes of an answer, at most
 _AT_ONCE = 8  # posts
-_LATER = (408, 409, 425, 429)  # and 5xx: the same request may succeed
 _WRONG = (401, 403, 404, 405)  # no request will
 
 
@@ -92,7 +89,8 @@ class HttpJudge:
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
   ):
-    self._endpoint, self._sleep, self._clock = endpoint, sleep, clock
+    self._endpoint, self._clock = endpoint, clock
+    self._patience = again.Patience(endpoint.seconds, sleep, clock)
     self._store = pathlib.Path(store) if store else None
     self._kept: dict[str, Reply] | None = None  # read when something is asked
 
@@ -127,20 +125,16 @@ class HttpJudge:
 
   def _one(self, request):
     """The verdict on one request, or why there is none."""
-    deadline, why = self._clock() + self._endpoint.seconds, ""
+    deadline, why = self._patience.deadline(), ""
     for attempt in range(TRIES):
       try:
         return self._post(request, deadline)
       except _Failed as failed:
         why = f"{failed} (try {attempt + 1})"
-        if not failed.again:
+        if not failed.again or not self._patience.waits(
+          attempt, failed.after, deadline
+        ):
           break
-        wait = failed.after
-        if wait is None:
-          wait = min(_LONGEST, _FIRST * 2**attempt) * random.uniform(1.0, 1.5)
-        if attempt + 1 == TRIES or self._clock() + wait >= deadline:
-          break
-        self._sleep(wait)
     return Unheard(f"{self._endpoint.url}: {why}")
 
   def _post(self, request, deadline):
@@ -192,8 +186,8 @@ class HttpJudge:
         f"task.judge={self._endpoint.url!r} refuses every question ({told}): check the"
         f" address, task.judge_model={self._endpoint.model!r} and the key in {KEY}."
       )
-    again = error.code in _LATER or error.code >= 500
-    return _Failed(told, _retry_after(error.headers.get("Retry-After")), again)
+    after = again.retry_after(error.headers.get("Retry-After"))
+    return _Failed(told, after, again.is_later(error.code))
 
   def _verdicts(self):
     if self._kept is None:
@@ -235,21 +229,6 @@ def _count(usage: Any, of: str) -> int:
   """Tokens, which a server may say or not; 0 where it does not."""
   found = usage.get(f"{of}_tokens") if isinstance(usage, dict) else 0
   return found if isinstance(found, int) else 0
-
-
-def _retry_after(said: str | None) -> float | None:
-  """Seconds of the header, which may also be a date; None: nothing that can be read."""
-  if not said:
-    return None
-  try:
-    return max(0.0, float(said))
-  except ValueError:
-    pass
-  try:
-    then = email.utils.parsedate_to_datetime(said).timestamp()
-  except (TypeError, ValueError, OverflowError):
-    return None
-  return max(0.0, then - time.time())
 
 
 def _key(endpoint, request):

@@ -2,11 +2,12 @@
 
   wishes -> load -> base.Task;  load <- data <- read, published
   kinds -> prompts, options, parse -> numbers, cues -> normalize
-  custom: a utility of the user's own
+  custom -> again: a utility of the user's own, which may ask to be tried again
   synthetic: tasks made here, with a pool that was trained for them
 
-Public: base.Task, base.Example, base.DataError, base.UtilityError, load.load_task,
-wishes.Source, wishes.Wishes, wishes.Judging, published.TASKS, kinds.KINDS.
+Public: base.Task, base.Example, base.DataError, base.UtilityError, again.TryAgain,
+load.load_task, wishes.Source, wishes.Wishes, wishes.Judging, published.TASKS,
+kinds.KINDS.
 
 Tested elsewhere: base, custom, kinds, prompts, published in tasks/load. read in
 tasks/data. options, cues, normalize, numbers in tasks/parse. synthetic/stories in

@@ -3,23 +3,31 @@
 from collections.abc import Callable, Sequence
 import functools
 import importlib
+import itertools
 import math
 from typing import Any
 
+from absl import logging
 import numpy as np
 
 from jswarm.core import lookup
+from jswarm.tasks import again
 from jswarm.tasks.base import Example, ScoreFn, UtilityError
 
 CustomFn = Callable[[list[dict[str, Any]], list[str]], Sequence[float]]
 
 
-def custom_utility(fn: CustomFn | str) -> ScoreFn:
+def custom_utility(
+  fn: CustomFn | str, patience: again.Patience = again.PATIENCE
+) -> ScoreFn:
   """A checked score function from the user's function, or "pkg.module:function".
 
   The function is called with X records and X replies and gives X finite floats,
   greater is better, in any range. A record is a fresh dict of the user's own
   fields; `id`, `question`, `answer`, `choices`, `where` are added where they lack.
+
+  A function that raises `again.TryAgain`, or an error of the network that may pass, is
+  called again within `patience`; what it never says is missing, NaN.
 
   Raises:
     ValueError: the string names nothing that can be imported and called.
@@ -31,7 +39,7 @@ def custom_utility(fn: CustomFn | str) -> ScoreFn:
       f"utility is {fn!r}; allowed are a function (examples, replies)"
       ' -> scores and a string "pkg.module:function".'
     )
-  return functools.partial(_score, fn)
+  return functools.partial(_score, fn, patience)
 
 
 def name_of(fn: CustomFn | str) -> str:
@@ -43,16 +51,57 @@ def name_of(fn: CustomFn | str) -> str:
 
 
 def _score(
-  fn: CustomFn, examples: Sequence[Example], replies: Sequence[str]
+  fn: CustomFn,
+  patience: again.Patience,
+  examples: Sequence[Example],
+  replies: Sequence[str],
 ) -> np.ndarray:
-  records = [_record(example) for example in examples]
-  try:
-    scores = fn(records, list(replies))
-  except Exception as error:
-    raise UtilityError(
-      f"the utility {name_of(fn)} raised {type(error).__name__}: {error}"
-    ) from error
-  return _checked(scores, examples, name_of(fn))
+  """float64 [X]; NaN where nothing was heard, for as long as one asks."""
+  name, deadline = name_of(fn), patience.deadline()
+  found = np.full(len(examples), np.nan)
+  for attempt in itertools.count():
+    left = np.flatnonzero(np.isnan(found))
+    asked = [examples[i] for i in left]
+    try:
+      scores = fn([_record(example) for example in asked], [replies[i] for i in left])
+    except Exception as error:
+      later = again.later(error)
+      if later and later.scores is not None:
+        found[left] = _known(later.scores, asked, name)
+      lacking = int(np.isnan(found).sum())
+      if later and not lacking:
+        break
+      if later and patience.waits(attempt, later.after, deadline):
+        continue
+      if not later or lacking == len(found):
+        raise UtilityError(
+          f"the utility {name} raised {type(error).__name__}: {error}"
+        ) from error
+      logging.warning(
+        "%d of %d scores of the utility %s could not be had and are missing: %s",
+        lacking,
+        len(found),
+        name,
+        error,
+      )
+      break
+    found[left] = _checked(scores, asked, name)
+    break
+  return found
+
+
+def _known(
+  scores: Sequence[float | None], examples: Sequence[Example], name: str
+) -> np.ndarray:
+  """float64 [X] of scores of which some, None, are not known yet."""
+  if len(scores) != len(examples):
+    _checked(scores, examples, name)  # raises
+  known = [k for k, score in enumerate(scores) if score is not None]
+  found = np.full(len(examples), np.nan)
+  found[known] = _checked(
+    [scores[k] for k in known], [examples[k] for k in known], name
+  )
+  return found
 
 
 def _record(example: Example) -> dict[str, Any]:

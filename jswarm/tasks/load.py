@@ -189,7 +189,7 @@ def _asking(settled: Settled, in_context: str, judging: Judging) -> _Asking:
     kind.prompt, in_context=in_context, request=known.request if known else ""
   )
   if judging.utility is not None:
-    score = custom.custom_utility(judging.utility)
+    score = custom.custom_utility(judging.utility, judging.patience)
   else:
     score = kind.score(parser, known.tail_words if known else None)
   check = follow_up(parser, prompt) if settled.kind_name == "abstain" else None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jswarm.core import lookup
-from jswarm.tasks import custom
+from jswarm.tasks import again, custom
 from jswarm.tasks.kinds import KINDS, PARSERS, Kind
 from jswarm.tasks.published import TASKS, Published
 
@@ -111,11 +111,13 @@ class Judging:
 
   Attributes:
     utility: function (examples, replies) -> scores, or "pkg.module:function".
+    patience: with a utility that raises `again.TryAgain`.
     judge_prompt: own wording with {reply}, {answer}, {question}.
     judge_limit: most new tokens of a verdict.
   """
 
   utility: custom.CustomFn | str | None = None
+  patience: again.Patience = again.PATIENCE
   judge_prompt: str | None = None
   judge_limit: int | None = None
 

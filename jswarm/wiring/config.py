@@ -39,6 +39,7 @@ class TaskSettings:
     name: of the task; path, dev_path, test_path: of its data.
     records, utility: "pkg.module:function".
     utility_seconds: time limit of a call, see `systems.killable`; 0: none.
+    retry_seconds: of a call with its repetitions, see `tasks.again`.
     judge: expert of the pool, path of another model, or URL of a server, of which
       judge_model and judge_seconds are asked, see `systems.http_judge`.
     wishes: how the task is asked and cut.
@@ -51,6 +52,7 @@ class TaskSettings:
   records: str
   utility: str
   utility_seconds: float
+  retry_seconds: float
   judge: str
   judge_model: str
   judge_seconds: float
@@ -277,6 +279,7 @@ def _task(config):
     records=c.records,
     utility=c.utility,
     utility_seconds=c.utility_seconds,
+    retry_seconds=c.retry_seconds,
     judge=c.judge,
     judge_model=c.judge_model,
     judge_seconds=c.judge_seconds,

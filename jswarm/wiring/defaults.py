@@ -35,6 +35,7 @@ def get_config() -> ConfigDict:
       chat=placeholder(bool),  # use the chat template; None: the task's
       utility="",  # pkg.module:function, (examples, replies) -> scores
       utility_seconds=0.0,  # a call may take, in a process of its own; 0: no limit
+      retry_seconds=120.0,  # most that one call may take that asks to be tried again
       judge="",  # who rates replies: expert of the pool, path of a model, or https://
       judge_model="",  # where it is a server: the model's name there
       judge_seconds=120.0,  # most that one verdict of a server may take, with retries

@@ -22,7 +22,7 @@ from jswarm.systems import http_judge
 from jswarm.systems.budget import Meter
 from jswarm.systems.evaluate import Unheard
 from jswarm.systems.killable import Killable
-from jswarm.tasks import base, custom, wishes
+from jswarm.tasks import again, base, custom, wishes
 from jswarm.tasks import load as tasks_load
 from jswarm.wiring import config as config_lib
 from jswarm.wiring import memory, skipping
@@ -47,7 +47,8 @@ def task(
   utility = utility or c.utility or None
   if c.utility_seconds and utility:
     utility = Killable(utility, c.utility_seconds, "task.utility_seconds")
-  judging = wishes.Judging(utility=utility)
+  patience = again.Patience(c.retry_seconds)
+  judging = wishes.Judging(utility=utility, patience=patience)
   return tasks_load.load_task(c.name or None, source, c.wishes, judging)
 
 
