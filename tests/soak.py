@@ -4,7 +4,9 @@
 
 A child is one life of a search with an engine of its own, whose memory runs out now and
 then, and whose judge is a server here that answers 429, 500 or nothing. It is killed or
-told to end at random moments, and begun again until it finishes.
+told to end at random moments, also while it writes its checkpoint or the programs that
+it has compiled, and begun again until it finishes. With what is killed, what is told to
+end, what memory ran out and what the judge did not say, a row says how it was harmed.
 """
 
 import argparse
@@ -33,9 +35,9 @@ FIELDS = {
   "search.iterations": 3,
   "log.progress": False,
   "log.tensorboard": False,
-  "engine.compile_cache": False,
 }
 MOST_HARMS = 4  # of one run, so that it ends
+_MEMORY = "memory runs out"  # what a life says then
 
 
 def child(workdir, url, seed, pool):
@@ -54,6 +56,7 @@ def child(workdir, url, seed, pool):
   def main(argv):
     cli.end_on_signal()
     _run_out_of_memory(seed)
+    cli.keep_compiled(config_lib.override(get_config(), FIELDS))
     rows = [{"question": f"question {i}", "answer": f"gold {i}"} for i in range(8)]
     config = config_lib.override(get_config(), {**FIELDS, "task.judge": url})
     experts = _experts(pool)
@@ -92,15 +95,20 @@ def _run_out_of_memory(seed):
 
   from jswarm.engine import batcher
 
-  chance, true, left = random.Random(seed), batcher.Batcher._decode, [2 * bool(seed)]
+  chance, left = random.Random(seed), [2 * bool(seed)]
 
-  def decode(self, *arguments):
-    if left[0] and chance.random() < 0.1:
-      left[0] -= 1
-      raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: injected")
-    return true(self, *arguments)
+  def harmed(true):
+    def method(self, *arguments):
+      if left[0] and chance.random() < 0.1:
+        left[0] -= 1
+        print(_MEMORY, flush=True)
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: injected")
+      return true(self, *arguments)
 
-  batcher.Batcher._decode = decode
+    return method
+
+  for name in ("_decode", "_compute"):
+    setattr(batcher.Batcher, name, harmed(getattr(batcher.Batcher, name)))
 
 
 def _told(folder, weights, members):
@@ -129,7 +137,8 @@ class _Harming(Failing):
 
 
 def _life(workdir, url, seed, pool, harm, chance):
-  """(exit code, peak of memory in bytes) of one life, ended by `harm` if not None."""
+  """(exit code, peak of memory in bytes, how often memory ran out) of one life, ended
+  by `harm` if not None."""
   with open(workdir.with_suffix(".log"), "ab") as log:
     life = [str(workdir), f"--child={url}", f"--seed={seed}", f"--pool={pool}"]
     process = subprocess.Popen(
@@ -138,28 +147,32 @@ def _life(workdir, url, seed, pool, harm, chance):
       stdout=subprocess.PIPE,
       stderr=log,
       text=True,
+      # Compiled once for all lives, and away with the folder.
+      env={**os.environ, "XDG_CACHE_HOME": str(workdir.parent / "cache")},
     )
   # At work, and not on its way there, which is most of its time.
   line = process.stdout.readline()
   if harm is not None and line:
     time.sleep(chance.uniform(0.0, 2.0))
     process.send_signal(harm)
-  process.stdout.read()
+  said = process.stdout.read()
   process.stdout.close()
   _, status, usage = os.wait4(process.pid, 0)
   process.returncode = os.waitstatus_to_exitcode(status)
-  return process.returncode, usage.ru_maxrss * 1024
+  return process.returncode, usage.ru_maxrss * 1024, said.count(_MEMORY)
 
 
 def _run(workdir, server, chance, pool, harmed):
   """One run to its end: {lives, harms by kind, peak, disk, end}."""
-  lives, peak, harms = 0, 0, {"SIGKILL": 0, "SIGTERM": 0}
+  lives, peak, harms = 0, 0, {"SIGKILL": 0, "SIGTERM": 0, "memory": 0}
+  before = server.harms
   while True:
     harm, seed = None, chance.randrange(1, 1 << 30) if harmed else 0
     if harmed and lives < MOST_HARMS and chance.random() < 0.8:
       harm = chance.choice([signal.SIGKILL, signal.SIGTERM])
-    code, memory = _life(workdir, server.url, seed, pool, harm, chance)
+    code, memory, out = _life(workdir, server.url, seed, pool, harm, chance)
     lives, peak = lives + 1, max(peak, memory)
+    harms["memory"] += out
     if code == 0:
       break
     if harm is None or code not in (-signal.SIGKILL, 75):
@@ -169,6 +182,7 @@ def _run(workdir, server, chance, pool, harmed):
   from tests.fake_run import end
 
   disk = sum(p.stat().st_size for p in workdir.rglob("*") if p.is_file())
+  harms["judge"] = server.harms - before
   return {"lives": lives, **harms, "peak": peak, "disk": disk, "end": end(workdir)}
 
 
@@ -176,7 +190,8 @@ def soak(folder, seconds, seed, pool="model", told=logging.info):
   """Harms runs for so long; raises AssertionError where one ends otherwise.
 
   Returns:
-    [{lives, SIGKILL, SIGTERM, peak, disk}] of each run, the one left alone first.
+    [{lives, SIGKILL, SIGTERM, memory, judge, peak, disk}] of each run, the one that is
+    not killed and whose memory does not run out first.
   """
   folder, chance = pathlib.Path(folder), random.Random(seed)
   began, rows = time.monotonic(), []
@@ -190,7 +205,7 @@ def soak(folder, seconds, seed, pool="model", told=logging.info):
       for a, b, what in zip(found, whole, ("results", "state", "files")):
         assert a == b, f"the {what} of {workdir} are not those of {folder / 'run0'}"
       rows.append(row)
-      told(json.dumps({**row, "judge": server.harms, "s": time.monotonic() - began}))
+      told(json.dumps({**row, "s": round(time.monotonic() - began)}))
       if len(rows) > 1:
         shutil.rmtree(workdir)
         workdir.with_suffix(".log").unlink()
