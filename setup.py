@@ -47,6 +47,7 @@ setup(
   extras_require={
     "cuda12": ["jax[cuda12]>=0.10.2"],
     "tpu": ["jax[tpu]>=0.10.2"],
+    "gym": ["reasoning-gym>=0.1.25,<0.2"],  # generators of questions as tasks
     "benchmark": ["evosax>=0.3", "torch", "peft"],  # peers, each optional
     "test": [
       "pytest>=8",

@@ -22,7 +22,7 @@ from jswarm.systems import http_judge
 from jswarm.systems.budget import Meter
 from jswarm.systems.evaluate import Unheard
 from jswarm.systems.killable import Killable
-from jswarm.tasks import again, base, custom, wishes
+from jswarm.tasks import again, base, custom, gym, wishes
 from jswarm.tasks import load as tasks_load
 from jswarm.wiring import config as config_lib
 from jswarm.wiring import memory, skipping
@@ -34,6 +34,8 @@ def task(
 ) -> base.Task:
   """The task with its data, validated; `records` instead of files."""
   c = config.task
+  if gym.is_gym(c.name):
+    return _gym(config, records, utility)
   if records is None and c.records:
     # As in the configuration, 0 is all of a split.
     sizes = c.wishes.dev_size or 0, c.wishes.test_size or 0
@@ -44,12 +46,32 @@ def task(
     test_path=c.test_path or None,
     records=records,
   )
-  utility = utility or c.utility or None
-  if c.utility_seconds and utility:
-    utility = Killable(utility, c.utility_seconds, "task.utility_seconds")
+  utility = _limited(config, utility or c.utility or None)
   patience = again.Patience(c.retry_seconds)
   judging = wishes.Judging(utility=utility, patience=patience)
   return tasks_load.load_task(c.name or None, source, c.wishes, judging)
+
+
+def _gym(config: Resolved, records, utility) -> base.Task:
+  """A task of generators, which bring questions and score."""
+  c = config.task
+  given = {f: getattr(c, f) for f in ("path", "dev_path", "test_path", "records")}
+  given = [f"task.{f}={value!r}" for f, value in given.items() if value]
+  if given or records is not None:
+    raise ValueError(
+      f"task.name={c.name!r} makes its own questions, and {given or 'records'} are"
+      " given too: leave out one of them."
+    )
+  scores = _limited(config, utility or c.utility or gym.SCORE)
+  return gym.load(c.name, c.wishes, config.seed, scores)
+
+
+def _limited(config: Resolved, utility):
+  """A utility in a process of its own, where its calls have a limit of time."""
+  seconds = config.task.utility_seconds
+  if not (seconds and utility):
+    return utility
+  return Killable(utility, seconds, "task.utility_seconds")
 
 
 def pool(
