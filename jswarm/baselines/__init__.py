@@ -1,6 +1,6 @@
 """Methods to compare a search with: each finds one answerer for the same budget.
 
-  base -> best_single, soups, random_search, fixed_graphs, votes -> methods
+  base -> best_single, soups, random_search, fixed_graphs, votes, prompts -> methods
 
 Public: base.Setting, base.Method, base.Found, base.NotApplicable, methods.METHODS,
 methods.find.

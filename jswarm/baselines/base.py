@@ -20,7 +20,9 @@ from jswarm.swarm.problem import Problem
 from jswarm.systems.answerer import Answerer
 from jswarm.systems.answerers import ReadFn, as_said
 from jswarm.systems.budget import Meter
-from jswarm.systems.evaluate import Evaluation
+from jswarm.systems.evaluate import Evaluation, Evaluator
+from jswarm.systems.memo import Memo
+from jswarm.systems.system_memo import SystemMemo
 from jswarm.systems.weights import Weights
 
 VARIANTS = ("paper", "original")
@@ -34,6 +36,7 @@ class Lent(NamedTuple):
   """What only the model wing can do, as functions; None: not here.
 
   Attributes:
+    sampling: `sampling(temperature)` -> the same pool, whose replies are drawn.
     train: `train()` -> a pool of one expert, trained on the records of all experts.
     deltas: `deltas()` -> for each group the experts' dense updates of the base, a tree
       of float32 leaves [E_group, ...].
@@ -41,6 +44,7 @@ class Lent(NamedTuple):
       dense update, leaves [...].
   """
 
+  sampling: Callable[[float], Experts] | None = None
   train: Callable[[], Experts] | None = None
   deltas: Callable[[], list[PyTree]] | None = None
   serve: Callable[[int, PyTree], Experts] | None = None
@@ -104,21 +108,44 @@ class Setting:
   def option(self, name: str, default: Any) -> Any:
     return self.options.get(name, default)
 
+  def lend(self, name: str) -> Callable:
+    """What the model wing can do, by its name in `Lent`."""
+    function = getattr(self.lent, name)
+    if function is None:
+      raise NotApplicable(f"{name} is needed, which this pool has not.")
+    return function
+
   def key(self) -> jax.Array:
     return jax.random.key(self.seed)
 
-  def score(self, answerers: Sequence[Answerer]) -> list[Evaluation]:
-    """Scores answerers on all dev examples, side by side, and keeps the curve."""
-    found = self.problem.evaluator.evaluate(answerers, self.problem.examples)
+  def score(
+    self, answerers: Sequence[Answerer], experts: Experts | None = None
+  ) -> list[Evaluation]:
+    """Scores answerers on all dev examples, side by side, and keeps the curve.
+
+    `experts`: the pool that they ask; None: that of the setting.
+    """
+    evaluator = self.problem.evaluator
+    if experts is not None:
+      evaluator = on(evaluator, experts, self.meter)
+    found = evaluator.evaluate(answerers, self.problem.examples)
     known = [e.utility for e in found if not np.isnan(e.utility)]
     before = [self.curve[-1][1]] if self.curve else []
     if known or before:
       self.curve.append((self.spent, float(max(known + before))))
     return found
 
-  def best(self, answerers: Sequence[Answerer]) -> tuple[int, float]:
+  def dev(self, answerer: Answerer, experts: Experts | None = None) -> float:
+    """Dev utility of what is found anyway; NaN where the budget does not hold it."""
+    if not self.left(len(answerer.members()) * len(self.problem.examples)):
+      return float("nan")
+    return self.score([answerer], experts)[0].utility
+
+  def best(
+    self, answerers: Sequence[Answerer], experts: Experts | None = None
+  ) -> tuple[int, float]:
     """(index, dev utility) of the best of them; the first of equal ones."""
-    utility = np.array([e.utility for e in self.score(answerers)])
+    utility = np.array([e.utility for e in self.score(answerers, experts)])
     index = int(np.argmax(np.where(np.isnan(utility), -np.inf, utility)))
     return index, float(utility[index])
 
@@ -147,7 +174,7 @@ class Method:
     find: `find(setting)` -> `Found`.
     family: of the paper's table, or "control".
     needs: of "mixable" (experts that share a base), "score", "logits", "hidden" (see
-      `Experts`), "train", "deltas" (see `Lent`).
+      `Experts`), "sampling", "train", "deltas" (see `Lent`).
     variants: those that differ.
   """
 
@@ -157,10 +184,17 @@ class Method:
   variants: tuple[str, ...] = ("paper",)
 
 
+def on(evaluator: Evaluator, experts: Experts, meter: Meter) -> Evaluator:
+  """The evaluator with another pool; who judges, and what is counted, stays."""
+  memo = Memo(experts, meter)
+  return dataclasses.replace(evaluator, memo=memo, cache=SystemMemo(memo))
+
+
 def lacking(method: Method, setting: Setting) -> list[str]:
   """What the method needs and the setting has not."""
   has = {
     "mixable": any(len(group) > 1 for group in setting.experts.groups),
+    "sampling": setting.lent.sampling is not None,
     "train": setting.lent.train is not None,
     "deltas": setting.lent.deltas is not None and setting.lent.serve is not None,
   }

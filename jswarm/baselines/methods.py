@@ -3,7 +3,14 @@
 from collections.abc import Mapping
 import dataclasses
 
-from jswarm.baselines import best_single, fixed_graphs, random_search, soups
+from jswarm.baselines import (
+  best_single,
+  fixed_graphs,
+  prompts,
+  random_search,
+  soups,
+  votes,
+)
 from jswarm.baselines.base import Found, Method, NotApplicable, Setting, lacking
 from jswarm.core import lookup
 
@@ -11,12 +18,16 @@ BOTH = ("paper", "original")
 
 METHODS: dict[str, Method] = {
   "best_single": Method(best_single.best_single, "trivial"),
+  "prediction_merge": Method(votes.prediction_merge, "trivial"),
   "uniform_soup": Method(soups.uniform_soup, "static weights", ("mixable",)),
   "greedy_soup": Method(soups.greedy_soup, "dynamic weights", ("mixable",)),
   "chain": Method(fixed_graphs.chain, "static roles", variants=BOTH),
   "star": Method(fixed_graphs.star, "static roles", variants=BOTH),
   "random_graphs": Method(random_search.random_graphs, "control"),
   "random_weights": Method(random_search.random_weights, "control", ("mixable",)),
+  "self_consistency": Method(votes.self_consistency, "control", ("sampling",)),
+  "chain_of_thought": Method(prompts.chain_of_thought, "control"),
+  "graph_of_thought": Method(prompts.graph_of_thought, "control"),
 }
 
 

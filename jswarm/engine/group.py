@@ -6,6 +6,7 @@ lanes full; tokenizers work ahead of the device, and replies on disk are not mad
 
 import collections
 import concurrent.futures
+import copy
 import hashlib
 import time
 
@@ -42,18 +43,29 @@ class Served:
     self._row = {expert: i for i, expert in enumerate(group.members)}
     self._readers = texts.of_group(group, settings)
     self._rows = settings.rows or self._most_rows()
-    self._batcher = Batcher(
-      group.config,
+    self._batcher = self._new_batcher()
+    self._store = reply_store.Store(settings.memo) if settings.memo else None
+
+  def under(self, settings) -> "Served":
+    """The same weights under other settings of how tokens are chosen."""
+    other = copy.copy(self)
+    other._settings = settings
+    other._batcher = other._new_batcher()
+    return other
+
+  def _new_batcher(self):
+    settings = self._settings
+    return Batcher(
+      self.group.config,
       self._replicas,
-      group.stops,
+      self.group.stops,
       settings.sampling,
       rows=self._rows,
       fitting=None if settings.rows else self._fitting_rows,
       pack_tokens=settings.pack_tokens,
-      statistics=statistics,
+      statistics=self._statistics,
       leaps=settings.speculate,
     )
-    self._store = reply_store.Store(settings.memo) if settings.memo else None
 
   def save(self, folder: str, particles: PyTree | None, expert: int) -> dict:
     """Writes one expert of the pool; see `Resident.save`."""

@@ -93,6 +93,11 @@ class Resident:
     self._alone: dict[int, adapter_forms.Weights] = {}  # by expert, one at most
     self._placed: dict[tuple[int, ...], adapter_forms.Weights] = {}  # one round
 
+  @property
+  def installed(self) -> PyTree:
+    """The particles that are served now."""
+    return self._particles
+
   def holders(self) -> list[tuple[int, ...]]:
     """For each expert the processes that hold its weights; () if all do."""
     if self._lone:

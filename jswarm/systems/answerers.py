@@ -4,9 +4,12 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 import dataclasses
 
+import numpy as np
+
 from jswarm.systems.answerer import Answering, Ask
 from jswarm.systems.prompts import Question, Terms, node_prompt
 from jswarm.systems.weights import Weights
+from jswarm.tasks.parse import f1
 
 ReadFn = Callable[[Question, str], Hashable | None]
 """(question, reply) -> what a reply votes for; None: nothing. Two that vote for
@@ -42,7 +45,7 @@ class MajorityVote:
     return type(self), self.experts, self.read
 
   def answer(self, question: Question, terms: Terms) -> Answering:
-    replies = yield _opening(self.experts, question, terms)
+    replies = yield opening(self.experts, question, terms)
     return plurality(question, replies, self.read)
 
 
@@ -74,7 +77,7 @@ class Debate:
     return type(self), self.experts, self.rounds, self.read
 
   def answer(self, question: Question, terms: Terms) -> Answering:
-    replies = yield _opening(self.experts, question, terms)
+    replies = yield opening(self.experts, question, terms)
     for _ in range(1, self.rounds):
       asks = []
       for place, expert in enumerate(self.experts):
@@ -97,7 +100,47 @@ def plurality(question: Question, replies: Sequence[str], read: ReadFn) -> str:
   return replies[votes.index(winner)]
 
 
-def _opening(experts, question, terms):
+def elected(
+  question: Question,
+  replies: Sequence[str],
+  read: ReadFn,
+  trust: Sequence[float] = (),
+) -> str:
+  """The first reply of those that most agree with; where none votes, the `medoid`.
+
+  Of equally many votes the most trusted voters win, then who voted first.
+
+  Args:
+    replies: one a voter. read: what they vote for.
+    trust: of each voter, such as its dev utility; (): all alike. NaN counts as 0.
+  """
+  known = np.nan_to_num(trust or [0.0] * len(replies))
+  count: dict[Hashable, int] = {}
+  weight: dict[Hashable, float] = {}
+  first: dict[Hashable, int] = {}
+  for i, reply in enumerate(replies):
+    vote = read(question, reply)
+    if vote is not None:
+      count[vote] = count.get(vote, 0) + 1
+      weight[vote] = weight.get(vote, 0.0) + float(known[i])
+      first.setdefault(vote, i)
+  if not count:
+    return replies[medoid(replies, known)]
+  winner = max(count, key=lambda vote: (count[vote], weight[vote], -first[vote]))
+  return replies[first[winner]]
+
+
+def medoid(replies: Sequence[str], trust: Sequence[float] | np.ndarray) -> int:
+  """The reply whose mean token F1 with the others is greatest; of equals the most
+  trusted, then the first."""
+  near = [
+    sum(f1(other, mine) for j, other in enumerate(replies) if j != i)
+    for i, mine in enumerate(replies)
+  ]
+  return max(range(len(replies)), key=lambda i: (round(near[i], 9), trust[i], -i))
+
+
+def opening(experts: Sequence[int], question: Question, terms: Terms) -> list[Ask]:
   """Each expert is asked alone, as the first node of a graph would be."""
   asks = []
   for place, expert in enumerate(experts):

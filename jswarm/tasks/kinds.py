@@ -103,7 +103,7 @@ def self_check(
 def follow_up(parser: str, ask: Callable[[Example], str]) -> FollowUp:
   """The self-check of AbstainQA, about prompts made by `ask`."""
   published = parser == "as_published"
-  pick = _PICK[parser]
+  pick = PICK[parser]
   says_true = parse.says_true_as_published if published else parse.says_true
   return FollowUp(
     prompt=functools.partial(self_check, pick, ask, published),
@@ -129,7 +129,7 @@ def _picked(pick, example: Example, reply: str) -> float:
 
 def _choice_score(parser: str, tail_words: int | None) -> ScoreFn:
   del tail_words
-  return functools.partial(each, functools.partial(_picked, _PICK[parser]))
+  return functools.partial(each, functools.partial(_picked, PICK[parser]))
 
 
 def _best(match, example: Example, reply: str) -> float:
@@ -162,7 +162,7 @@ def _judge_score(parser: str, tail_words: int | None) -> ScoreFn:
   return functools.partial(each, functools.partial(_rated, _RATE[parser]))
 
 
-_PICK = {"strict": options.choose, "as_published": options.choose_as_published}
+PICK = {"strict": options.choose, "as_published": options.choose_as_published}
 _RATE = {"strict": parse.rating, "as_published": parse.rating_as_published}
 
 KINDS = {

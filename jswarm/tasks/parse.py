@@ -139,6 +139,23 @@ def last_number(text: str) -> numbers.Number | None:
   return None
 
 
+def spoken(reply: str) -> str:
+  """A reply in plain form, without thoughts and without a further "Question:"."""
+  return first_part(said(reply).strip())
+
+
+def answer(reply: str) -> str:
+  """The answer that a reply states, for comparison with that of another reply.
+
+  What follows the last "answer is" that states rather than supposes, or the whole
+  reply, up to the end of the sentence; of an answer that opens with yes, no, true or
+  false that word. Case, spacing and punctuation are removed.
+  """
+  told = _plain(_SENTENCE.split(_answer(spoken(reply)), maxsplit=1)[0])
+  opening = re.match(rf"(?:{'|'.join(_POLAR)})(?!{WORD})", told)
+  return opening[0] if opening else told
+
+
 def f1(gold: str, reply: str) -> float:
   """Token F1 as in SQuAD: lower case, no punctuation, no articles, any order.
 

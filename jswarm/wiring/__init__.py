@@ -1,6 +1,6 @@
 """Configurations -> typed settings and callables: where the two wings meet.
 
-  defaults -> config -> skipping -> Resolved -> search, system, training; search -> methods
+  defaults -> config -> skipping -> Resolved -> search, system, training, methods
                                              -> memory -> validate
                                                        -> rehearsal -> estimate
 

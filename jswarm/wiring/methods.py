@@ -14,6 +14,7 @@ import numpy as np
 from jswarm.baselines import base, methods
 from jswarm.core import lookup
 from jswarm.core.types import Experts
+from jswarm.engine import engine
 from jswarm.run.session import Plan
 from jswarm.swarm.problem import Problem
 from jswarm.systems import scores, system
@@ -21,6 +22,8 @@ from jswarm.systems.budget import Meter
 from jswarm.systems.evaluate import Evaluation, Evaluator
 from jswarm.systems.memo import Memo
 from jswarm.systems.system_memo import SystemMemo
+from jswarm.tasks import votes
+from jswarm.wiring import config as config_lib
 from jswarm.wiring import search
 
 
@@ -30,14 +33,20 @@ class Bench:
 
   Attributes:
     plan: of the search with the same configuration; its budget is not used.
+    lent: what the model wing can do beside answering.
     evaluator: shared by all methods, so that identical calls are made once.
+    read: what a reply to a question of the task votes for.
   """
 
   plan: Plan
+  lent: base.Lent = base.Lent()
 
   def __post_init__(self):
     self.meter = Meter()
-    self.evaluator = self._evaluator(self.plan.experts)
+    task, memo = self.plan.task, Memo(self.plan.experts, self.meter)
+    judge = self.plan.judge(memo) if self.plan.judge else None
+    self.evaluator = Evaluator(task, memo, self.plan.wording, judge, SystemMemo(memo))
+    self.read = votes.reader(task, [*task.dev, *task.test])
     first = self.evaluator.memo.first
     alone = [system.single(e, first) for e in range(len(self.plan.experts.names))]
     found = self.evaluator.evaluate(alone, self.plan.task.dev)
@@ -57,15 +66,17 @@ class Bench:
       singles=self.singles,
       calls=calls,
       seed=seed,
+      read=self.read,
       variant=variant,
       options=options or {},
+      lent=self.lent,
     )
 
   def tested(self, found: base.Found) -> Evaluation:
     """What was found, on the test questions; they choose nothing."""
     evaluator = self.evaluator
     if found.experts is not None:
-      evaluator = self._evaluator(found.experts)
+      evaluator = base.on(evaluator, found.experts, self.meter)
     return evaluator.evaluate([found.answerer], self.plan.task.test)[0]
 
   def row(
@@ -91,15 +102,19 @@ class Bench:
       "notes": dict(found.notes),
     }
 
-  def _evaluator(self, experts: Experts) -> Evaluator:
-    memo = Memo(experts, self.meter)
-    judge = self.plan.judge(memo) if self.plan.judge else None
-    return Evaluator(self.plan.task, memo, self.plan.wording, judge, SystemMemo(memo))
-
 
 def bench(config: ConfigDict, experts: Experts | None = None) -> Bench:
-  """The bench of a configuration; see `search.plan`."""
-  return Bench(search.plan(config, experts=experts))
+  """The bench of a configuration; see `search.plan`.
+
+  `experts`: a pool that is not to be loaded; nothing but replies is lent of it.
+  """
+  if experts is not None:
+    return Bench(search.plan(config, experts=experts))
+  resolved = config_lib.resolve(config)
+  task = search.task(resolved)  # first: it is checked in seconds
+  placed = engine.place(search.pool(resolved, task), resolved.engine, keep=False)
+  plan = search.plan(config, experts=placed.experts())
+  return Bench(plan, base.Lent(sampling=placed.sampled))
 
 
 def check(name: str, known: Mapping[str, base.Method]) -> None:

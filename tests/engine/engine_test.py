@@ -173,3 +173,17 @@ def test_replies_on_disk_are_those_of_the_same_bytes_and_never_stale(tmp_path):
   fresh.install((moved,))
   assert _texts(again, requests) == _texts(fresh, requests)
   assert engine.statistics()["stored"] == 2 * len(PROMPTS)
+
+
+def test_a_pool_lends_draws_of_what_it_came_with_whatever_moves_meanwhile():
+  placed = engine.place(tiny.pool(tiny.lora_group(2)), tiny.settings())
+  experts, drawn = placed.experts(), placed.sampled(1.5)
+  asked = [Request(1, "what is two and two?", 8, draw=d) for d in range(3)]
+  assert len({r.text for r in experts.ask(asked)}) == 1  # greedy
+  before = drawn.ask(asked)
+  assert len({r.text for r in before}) > 1
+  moved = tiny.adapters(2, seed=20)
+  experts.install((moved,))
+  said = experts.ask(asked[:1])
+  assert drawn.ask(asked) == before
+  assert experts.ask(asked[:1]) == said  # and it stands as it was left
