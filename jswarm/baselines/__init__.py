@@ -1,6 +1,8 @@
 """Methods to compare a search with: each finds one answerer for the same budget.
 
   base -> best_single, soups, random_search, fixed_graphs, votes, prompts -> methods
+  base -> edge_policy, decisions -> gptswarm, agent_prune, learned_edges -> methods
+  base -> agentverse, macnet, meta_agent -> methods
 
 Public: base.Setting, base.Method, base.Found, base.NotApplicable, methods.METHODS,
 methods.find.

@@ -6,6 +6,7 @@ import dataclasses
 from jswarm.baselines import (
   best_single,
   fixed_graphs,
+  gptswarm,
   prompts,
   random_search,
   soups,
@@ -23,6 +24,7 @@ METHODS: dict[str, Method] = {
   "greedy_soup": Method(soups.greedy_soup, "dynamic weights", ("mixable",)),
   "chain": Method(fixed_graphs.chain, "static roles", variants=BOTH),
   "star": Method(fixed_graphs.star, "static roles", variants=BOTH),
+  "gptswarm": Method(gptswarm.gptswarm, "dynamic roles", variants=BOTH),
   "random_graphs": Method(random_search.random_graphs, "control"),
   "random_weights": Method(random_search.random_weights, "control", ("mixable",)),
   "self_consistency": Method(votes.self_consistency, "control", ("sampling",)),

@@ -97,6 +97,12 @@ class Evaluator:
     """
     return self._evaluate(systems, [examples] * len(systems))
 
+  def evaluate_each(
+    self, systems: Sequence[Answerer], splits: Sequence[Sequence[Example]]
+  ) -> list[Evaluation]:
+    """The same, system j on examples of its own, `splits[j]`."""
+    return self._evaluate(systems, splits)
+
   def proceed(
     self,
     systems: Sequence[Answerer],

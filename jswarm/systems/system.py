@@ -90,7 +90,9 @@ class Job:
     if replies:
       instruction = wording.last if node == self.end else wording.middle
     place = self.position[node] if wording.chunks_by == "position" else node
-    chunk = question.chunks[place] if question.chunks else ""
+    # There are chunks for as many nodes as the pool has experts; a graph may have more.
+    chunks = question.chunks
+    chunk = chunks[place % len(chunks)] if chunks else ""
     prompt, cut = node_prompt(question, replies, chunk, instruction, expert, terms)
     return Ask(expert, prompt, node, cut)
 
