@@ -181,7 +181,7 @@ def _halves(stream: _Stream) -> list[_Stream]:
 def _part(stream, rows, part):
   """A stream of some rows of one."""
   adapters, mix = stream.adapters, stream.mix
-  if isinstance(adapters, lora.Grouped):
+  if isinstance(adapters, lora.Grouped) and adapters.owners is not None:
     adapters = adapters.replace(owners=adapters.owners[part])
   if mix is not None:
     mix = mix[part]

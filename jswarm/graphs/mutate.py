@@ -56,7 +56,7 @@ def mutate(key: jax.Array, dag: Dag, single: bool = True) -> Dag:
     return dag
 
   def step(graph, noise):
-    changed = _change(noise, *graph, single)
+    changed = _change(noise, graph[0], graph[1], single)
     pick = lambda new, old: jnp.where(noise.wanted, new, old)
     return jax.tree.map(pick, changed, graph), None
 

@@ -60,7 +60,7 @@ def _score(
   name, deadline = name_of(fn), patience.deadline()
   found = np.full(len(examples), np.nan)
   for attempt in itertools.count():
-    left = np.flatnonzero(np.isnan(found))
+    left = np.flatnonzero(np.isnan(found)).tolist()
     asked = [examples[i] for i in left]
     try:
       scores = fn([_record(example) for example in asked], [replies[i] for i in left])
