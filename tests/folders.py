@@ -39,6 +39,7 @@ def said_something_new(examples, replies):
 
 
 SMALL = {
+  "pool.space": "factors",
   "search.graphs": 2,
   "search.assignments": 3,
   "search.iterations": 1,

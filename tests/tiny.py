@@ -84,8 +84,9 @@ def pool(*groups):
 
 
 def settings(**fields):
-  """Those of the default configuration, on one device and in small packs."""
-  small = {"rows": 8, "pack_tokens": 512, "devices": 1}
+  """Those of the default configuration, on one device and in small packs; adapters move
+  as factors, though those of `lora_group` do not begin alike."""
+  small = {"rows": 8, "pack_tokens": 512, "devices": 1, "space": "factors"}
   return dataclasses.replace(
     config_lib.resolve_default({}).engine, **{**small, **fields}
   )

@@ -4,7 +4,8 @@
            grow with the pool, but each block reads its own factors: the form for CPU.
   masked   all factors side by side, each row masked to its own: large products without
            a gather, E times the low-rank work: the form for accelerators and pools of
-           up to 16 experts, and the only one for rows that mix experts (dense space).
+           up to 16 experts, and for rows that mix experts (dense space), where grouped
+           needs an adapter of E times the rank for every expert.
   merged   the base with one adapter added in: no extra work a token, one expert at a
            time. It pays where an expert owns enough rows to fill the lanes alone;
            sooner where low-rank products cost much.
@@ -89,7 +90,7 @@ def choose(
     form: as configured. platform: of the devices.
     owners: the expert of each row of the call.
     experts: E of the group.
-    mixed: rows mix experts (dense space): they are masked, or merged.
+    mixed: rows mix experts (dense space): they are masked unless told otherwise.
     mergeable: adapters can be added to the kernels (not to int8 ones).
     dear: adapters are `costly`.
   """
@@ -97,7 +98,7 @@ def choose(
   if form == "merged" or (experts == 1 and mergeable):
     return "masked", sorted(rows)
   if form != "auto":
-    return ("masked" if mixed else form), []
+    return form, []
   enough = MERGED_COSTLY if dear else MERGED_ROWS.get(platform, MERGED_ROWS["gpu"])
   alone = sorted(e for e, count in rows.items() if mergeable and count >= enough)
   few = experts <= MASKED_EXPERTS

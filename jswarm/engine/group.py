@@ -10,6 +10,8 @@ import copy
 import hashlib
 import time
 
+from absl import logging
+
 from jswarm.core.types import PyTree, Reply, Request
 from jswarm.distributed.devices import Replicas, local_devices
 from jswarm.engine import (
@@ -24,9 +26,11 @@ from jswarm.engine.batcher import Batcher
 from jswarm.engine.counters import Statistics
 from jswarm.engine.resident import Resident
 from jswarm.formats import tokenizer
+from jswarm.model import lora
 from jswarm.pool import load
 
 _PLANNED_TOKENS = 1024  # slots a lane is planned with where `rows` is 0
+_ALIKE = 0.5  # mean cosine of the A of adapters that may be averaged factor by factor
 _PORTION = 4  # times the lanes: prompts that are encoded at a time
 
 
@@ -36,9 +40,8 @@ class Served:
   def __init__(self, group: load.Group, settings, statistics: Statistics, keep=True):
     self._settings, self._statistics = settings, statistics
     self._replicas = Replicas(local_devices(settings.devices), settings.tensor)
-    self.particles = Resident(
-      group, self._replicas, settings.space == "dense", settings.int8, keep
-    )
+    dense = _is_dense(group, settings.space)
+    self.particles = Resident(group, self._replicas, dense, settings.int8, keep)
     self.group = group = self.particles.group
     self._row = {expert: i for i, expert in enumerate(group.members)}
     self._readers = texts.of_group(group, settings)
@@ -236,3 +239,19 @@ class Served:
     words = f"{drawn}{self._settings.seed}|{name}|{request.limit}|{request.prompt}"
     digest = hashlib.sha256(words.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:4], "little")
+
+
+def _is_dense(group: load.Group, space: str) -> bool:
+  """Do adapters move as dense updates? "auto": where they did not begin alike."""
+  if space != "auto" or group.kind != "lora" or len(group.members) == 1:
+    return space == "dense"
+  alike = lora.likeness(group.particles)
+  dense = alike < _ALIKE
+  logging.info(
+    "pool.space=auto: the A factors of %d adapters have a mean cosine of %.2f, so they"
+    " move as %s.",
+    len(group.members),
+    alike,
+    "dense updates" if dense else "factors",
+  )
+  return dense

@@ -126,6 +126,8 @@ class Resident:
     if form not in self._mixed:
       dtype, unstacked = self._params["embed"].dtype, decoder.is_unstacked(self._params)
       factors = self.group.particles if self.dense else self._particles
+      if self.dense and form == "grouped":  # blocks of one expert: its own sum
+        factors = lora.dense_adapters(factors, np.asarray(self._particles["mix"]))
       lay_out = lora.pack if form == "masked" else lora.group
       size, adapters = len(self.group.members), lay_out(factors, dtype, unstacked)
       mix = (

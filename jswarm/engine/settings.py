@@ -6,7 +6,7 @@ from jswarm.engine.adapter_forms import FORMS
 from jswarm.model.attention import SPAN_BLOCK
 from jswarm.model.sampling import Sampling
 
-SPACES = ("factors", "dense")
+SPACES = ("factors", "dense", "auto")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,8 @@ class Settings:
     max_prompt_tokens: longest prompt, chat template included; 0: what the model's
       context leaves.
     space: how adapters move: "factors" (A and B, as published) or "dense" (their
-      products; exact, as coefficients over the initial experts).
+      products; exact, as coefficients over the initial experts); "auto": dense where
+      the experts' A factors are unlike each other.
     sampling: how tokens are drawn; seed: of the draws.
   """
 
@@ -55,11 +56,6 @@ class Settings:
       raise ValueError(
         "engine.form='merged' adds adapters to the kernels, which"
         " engine.int8 rounds: use another form."
-      )
-    if self.space == "dense" and self.form == "grouped":
-      raise ValueError(
-        "engine.form='grouped' needs rows of one expert each, but with"
-        " pool.space='dense' rows mix experts: use auto or masked."
       )
     for field, least in (
       ("rows", 0),

@@ -101,6 +101,25 @@ def _merged(weights, adapter):
   return weights
 
 
+def likeness(particles: PyTree) -> float:
+  """Mean cosine between the A of any two experts; 1 for an expert alone.
+
+  Near 1 where all were tuned from one A, near 0 where each drew its own: factors of the
+  latter cannot be averaged one by one, only their products can (arXiv 2506.05713).
+
+  Args:
+    particles: factors with leaves A [E, L, D, r], padded to one rank by zeros.
+  """
+  cosines = []
+  for factors in particles.values():
+    rows = np.asarray(factors["A"], np.float32)
+    rows = rows.reshape(len(rows), -1)
+    rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    cosines.append((rows @ rows.T)[np.triu_indices(len(rows), 1)])
+  known = np.concatenate(cosines) if cosines else np.zeros(0)
+  return float(known.mean()) if known.size else 1.0
+
+
 def dense_start(num_experts: int) -> PyTree:
   """The start {"mix": [E, E]}, the identity, of a swarm in the space of dense deltas.
 
@@ -130,6 +149,12 @@ def dense_adapter(particles: PyTree, mix: np.ndarray) -> PyTree:
     }
 
   return {name: side_by_side(factors) for name, factors in particles.items()}
+
+
+def dense_adapters(particles: PyTree, mix: np.ndarray) -> PyTree:
+  """`dense_adapter` of each row of `mix` [E, E]: leaves [E, L, ...], of rank E * r."""
+  each = [dense_adapter(particles, row) for row in mix]
+  return jax.tree.map(lambda *x: np.stack(x), *each)
 
 
 def pack(adapters, dtype=jnp.float32, unstacked: bool = False) -> Packed:

@@ -235,6 +235,7 @@ def _decided(config: ConfigDict) -> ConfigDict:
     (config.graph, "top_p", 0.0 if published else 0.8),
     (config.graph, "edge_mode", "independent" if paper else "single"),
     (config.graph, "as_published", published),
+    (config.pool, "space", "auto" if fixed else "factors"),
     (config.search, "role_weights", "best" if fixed else "current"),
     (config.search, "keep_assignments", not paper),
     (config.search, "credit", "jfk"),

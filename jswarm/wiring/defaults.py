@@ -49,7 +49,7 @@ def get_config() -> ConfigDict:
       dtype="float32",  # float32 | bfloat16, of the base on the device
       allow_pickle=False,  # read .bin files, which can run code
       skip_bad=False,  # go on without experts that are refused before they are loaded
-      space="factors",  # how adapters move: factors (as published) | dense
+      space=placeholder(str),  # how adapters move: factors | dense | auto; by mode
       today="2024-07-26",  # the date that chat templates see, on whatever day
       thinking=placeholder(bool),  # told to chat templates that can; None: as they do
     )

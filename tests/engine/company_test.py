@@ -22,6 +22,7 @@ FORMS = {
   "masked": {"form": "masked"},
   "merged": {"form": "merged"},
   "dense": {"space": "dense"},
+  "dense grouped": {"space": "dense", "form": "grouped"},
   "int8": {"int8": True},
   "int8 masked": {"int8": True, "form": "masked"},
 }

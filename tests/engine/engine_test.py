@@ -1,5 +1,7 @@
 """Serving a pool: one batch for many experts gives what each gives alone."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -95,9 +97,10 @@ def test_three_updates_under_one_name_give_the_replies_of_a_cold_engine():
   assert len(seen) == 3
 
 
-def test_dense_coefficients_say_what_the_mixed_products_say():
-  group = tiny.lora_group(3)
-  experts = engine.make_experts(tiny.pool(group), tiny.settings(space="dense"))
+@pytest.mark.parametrize("form", ["auto", "grouped"])
+def test_dense_coefficients_say_what_the_mixed_products_say(form):
+  group, dense = tiny.lora_group(3), tiny.settings(space="dense", form=form)
+  experts = engine.make_experts(tiny.pool(group), dense)
   factors = engine.make_experts(tiny.pool(group), tiny.settings())
   assert _texts(experts, _requests(range(3))) == _texts(factors, _requests(range(3)))
   mix = jnp.array([[0.5, 0.5, 0.0], [1.2, -0.3, 0.1], [0.0, 0.0, 0.0]])
@@ -110,6 +113,19 @@ def test_dense_coefficients_say_what_the_mixed_products_say():
     assert _texts(experts, _requests([e])) == _texts(
       _alone(group, 0, wide), _requests([0])
     )
+
+
+def test_adapters_that_did_not_begin_alike_move_as_dense_updates(caplog):
+  apart = tiny.lora_group(3)
+  same = {n: {**f, "A": f["A"][:1].repeat(3, 0)} for n, f in apart.particles.items()}
+  alike = dataclasses.replace(apart, particles=same)
+  with caplog.at_level("INFO"):
+    moving = [
+      engine.make_experts(tiny.pool(g), tiny.settings(space="auto")).weights[0]
+      for g in (apart, alike)
+    ]
+  assert set(moving[0]) == {"mix"} and set(moving[1]) == set(apart.particles)
+  assert "move as dense updates" in caplog.text and "move as factors" in caplog.text
 
 
 def test_a_pool_of_several_bases_and_whole_models_answers_each_by_its_own():
