@@ -45,6 +45,7 @@ ADDED = {
   "task.retry_seconds": 120.0,
   "task.judge_model": "",
   "task.judge_seconds": 120.0,
+  "task.problems": "refuse",
   "pool.thinking": None,
   "pool.skip_bad": False,
   "pool.skipped": [],

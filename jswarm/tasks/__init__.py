@@ -1,6 +1,6 @@
 """Data, prompts and scores: what a system is asked, and what its answer is worth.
 
-  wishes -> load -> base.Task;  load <- data <- read, published
+  wishes -> load -> base.Task;  load <- drop <- data <- read, published
   kinds -> prompts, options, parse -> numbers, cues -> normalize
   votes: what a reply votes for
   custom -> again: a utility of the user's own, which may ask to be tried again

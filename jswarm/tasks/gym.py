@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from absl import logging
 
 from jswarm.core import lookup
-from jswarm.tasks import custom, reproducible
+from jswarm.tasks import custom, prompts, reproducible
 from jswarm.tasks.base import Task
 from jswarm.tasks.load import load_task
 from jswarm.tasks.normalize import without_thoughts
@@ -157,12 +157,15 @@ def _drawn(name, counts, seed):
   return made
 
 
-def records(split: str, count: int, seed: int, name: str) -> list[dict[str, Any]]:
+def records(
+  split: str, count: int, seed: int, name: str, template: str = "{prompt}"
+) -> list[dict[str, Any]]:
   """Tuning records {"prompt", "completion", ...} for `training.pool`, with `SCORE`.
 
   Args:
     split: "train" or "dev"; dev here is the dev of the task. count: of records.
     seed: of the draw. name: as of the task, with or without "gym:".
+    template: how a question is put, such as `messages.question` of a search.
   """
   lookup.check("split", split, SPLITS)
   made = draw(name, {split: count}, seed)[split]
@@ -172,7 +175,8 @@ def records(split: str, count: int, seed: int, name: str) -> list[dict[str, Any]
         f"{record['generator']} has no reference answers, so there is nothing to tune"
         " on; leave it out."
       )
-  return [{"prompt": r["question"], "completion": r["answer"], **r} for r in made]
+  asked = lambda r: prompts.fill(template, prompt=r["question"])
+  return [{"prompt": asked(r), "completion": r["answer"], **r} for r in made]
 
 
 def score(examples: Sequence[Mapping[str, Any]], replies: Sequence[str]) -> list[float]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from absl import logging
 import numpy as np
 
-from jswarm.tasks import custom, data, read
+from jswarm.tasks import custom, data, drop, read
 from jswarm.tasks.base import Example, Task
 from jswarm.tasks.kinds import follow_up, judge
 from jswarm.tasks.wishes import Judging, Settled, Source, Wishes, settle
@@ -46,24 +46,30 @@ def load_task(
     judging: who scores, if not the kind alone.
 
   Raises:
-    DataError: with every problem of every record (exit code 65), used or not.
+    DataError: with every problem of every record (exit code 65), used or not; of
+      single records only where `wishes.problems` is "refuse".
     ValueError: unknown name, kind or parser; arguments that contradict each other.
   """
   settled = settle(name, wishes, judging)
   places = source.places(name)
   problems: list[str] = []
-  tables = _read(places, problems)
+  # What is wrong with single records: problems like others unless they are dropped.
+  faults = [] if wishes.problems == "drop" else problems
+  tables = _read(places, problems, faults)
   # Form comes first: what cannot be read would only look like a short split.
   data.raise_if(problems, settled.name)
-  rows = _split(tables.rows, wishes, problems)
-  needs_context = _needs_context(rows, settled)
-  splits = _examples(rows, settled, wishes, needs_context, problems)
+  rows, needs_context = tables.rows, _needs_context(tables.rows, settled)
+  if wishes.problems == "drop":
+    rows = drop.sound(rows, _needs(settled, wishes, needs_context), faults)
+  rows = _split(rows, wishes, problems, faults)
+  splits = _examples(rows, settled, wishes, needs_context, faults)
   # Records that are wrong are named; they must not also look like a short split.
   data.raise_if(problems, settled.name)
   splits = _Splits(
     _cut(splits.dev, "dev", wishes.dev_size, places, problems),
     _cut(splits.test, "test", wishes.test_size, places, problems),
   )
+  drop.tell(faults, settled.name)
   data.raise_if(problems, settled.name)
   in_context = tables.in_context if wishes.icl_prompt is None else wishes.icl_prompt
   asking = _asking(settled, in_context, judging)
@@ -77,25 +83,28 @@ def load_task(
     **asking._asdict(),
     range=settled.kind.range,
     needs_context=needs_context,
-    spec=_spec(settled, places, splits, asking, needs_context, judging),
+    spec=_spec(settled, places, splits, asking, needs_context, judging)
+    | _dropped(wishes, faults),
     bounds=settled.kind.range if settled.kind.alone else None,
   )
 
 
-def _read(places: dict[str, Any], problems: list[str]) -> read.Tables:
+def _read(
+  places: dict[str, Any], problems: list[str], faults: list[str]
+) -> read.Tables:
   if "records" in places:
     return read.from_objects(places["records"], problems)
   if "path" in places:
-    return read.read_file(places["path"], problems)
+    return read.read_file(places["path"], problems, faults)
   rows, in_context = {}, ""
   for split, path in places.items():
-    tables = read.read_file(path, problems)
+    tables = read.read_file(path, problems, faults)
     rows[split] = tables.rows.get("", tables.rows.get(split, []))
     in_context = in_context or tables.in_context
   return read.Tables(rows, in_context)
 
 
-def _split(rows, wishes: Wishes, problems) -> dict[str, list[read.Found]]:
+def _split(rows, wishes: Wishes, problems, faults) -> dict[str, list[read.Found]]:
   """split -> records; unsplit records by their "split" field or by `dev_size`."""
   if wishes.shuffle:
     rng = np.random.default_rng(wishes.seed)
@@ -122,7 +131,7 @@ def _split(rows, wishes: Wishes, problems) -> dict[str, list[read.Found]]:
     if isinstance(s, str) and s in read.SPLITS:
       split[read.SPLITS[s]].append(f)
     else:
-      problems.append(
+      faults.append(
         f"{f.where}: split is {s!r}; allowed are"
         f" {', '.join(read.SPLITS)}; correct it or drop the record."
       )
@@ -140,20 +149,35 @@ def _needs_context(rows, settled: Settled) -> bool:
   )
 
 
-def _examples(rows, settled: Settled, wishes: Wishes, needs_context, problems):
-  """Both splits: all records checked, alone and against each other."""
-  needs = data.Needs(
+def _needs(settled: Settled, wishes: Wishes, needs_context: bool) -> data.Needs:
+  return data.Needs(
     settled.kind.options,
     settled.kind_name != "custom",
     wishes.min_chunks if needs_context else 0,
   )
-  splits = _Splits(
-    *(data.examples(rows[s], s, needs, problems) for s in ("dev", "test"))
-  )
+
+
+def _examples(rows, settled: Settled, wishes: Wishes, needs_context, faults):
+  """Both splits: all records checked, alone and against each other."""
+  needs = _needs(settled, wishes, needs_context)
+  splits = _Splits(*(data.examples(rows[s], s, needs, faults) for s in ("dev", "test")))
   for split, made in splits._asdict().items():
-    data.check_repeats(made, split, problems)
-  data.check_overlap(*splits, wishes.allow_overlap, problems)
+    data.check_repeats(made, split, faults)
+  if wishes.problems == "drop" and not wishes.allow_overlap:
+    splits = splits._replace(dev=drop.apart(*splits, faults))
+  data.check_overlap(*splits, wishes.allow_overlap, faults)
   return splits
+
+
+def _dropped(wishes: Wishes, faults: Sequence[str]) -> dict[str, Any]:
+  """Fields of the spec on what was left out; none where nothing may be."""
+  if wishes.problems != "drop":
+    return {}
+  told = "\n".join(faults).encode("utf-8", "surrogatepass")
+  sha = hashlib.sha256(told).hexdigest()
+  return {
+    "dropped": {"count": drop.count(faults), "sha256": sha, "records": list(faults)}
+  }
 
 
 def _cut(

@@ -52,10 +52,13 @@ class Tables(NamedTuple):
   in_context: str = ""
 
 
-def read_file(path: str | os.PathLike, problems: list[str]) -> Tables:
+def read_file(
+  path: str | os.PathLike, problems: list[str], lines: list[str] | None = None
+) -> Tables:
   """Reads JSON, or JSONL if the name ends in .jsonl or .ndjson.
 
-  Whatever is wrong is appended to `problems`, with its line.
+  Whatever is wrong is appended to `problems`, with its line; `lines`: where that goes
+  which is wrong with a single record of JSONL, if not there.
   """
   name = os.fspath(path)
   try:
@@ -74,7 +77,7 @@ def read_file(path: str | os.PathLike, problems: list[str]) -> Tables:
     )
     return Tables({})
   if name.endswith((".jsonl", ".ndjson")):
-    return Tables({"": _lines(raw, name, problems)})
+    return Tables({"": _lines(raw, name, problems if lines is None else lines)})
   return _json(raw, name, problems)
 
 

@@ -15,6 +15,8 @@ from jswarm.tasks import again, custom
 from jswarm.tasks.kinds import KINDS, PARSERS, Kind
 from jswarm.tasks.published import TASKS, Published
 
+PROBLEMS = ("refuse", "drop")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
@@ -85,6 +87,8 @@ class Wishes:
     min_chunks: context chunks that every example of a long-context task needs: one
       a node.
     allow_overlap: dev and test may share questions; it is a warning then.
+    problems: what comes of records that are wrong, or in both splits: "refuse" all
+      data, or "drop" these and say so, see `drop`.
     shuffle: shuffle the records by `seed` before they are split or cut.
     seed: of the shuffle.
   """
@@ -98,11 +102,13 @@ class Wishes:
   icl_prompt: str | None = None
   min_chunks: int = 1
   allow_overlap: bool = False
+  problems: str = "refuse"
   shuffle: bool = False
   seed: int = 0
 
   def __post_init__(self):
     _check_least(self, {"dev_size": 1, "test_size": 0, "min_chunks": 1})
+    lookup.check("problems", self.problems, PROBLEMS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -292,6 +292,7 @@ def _task(config):
       dev_size=c.dev_size or None,
       test_size=c.test_size or None,
       allow_overlap=c.allow_overlap,
+      problems=c.problems,
       seed=config.seed,
       min_chunks=max(1, len(config.pool.experts)),
     ),

@@ -157,6 +157,8 @@ def defining(
   were skipped, data, code."""
   spec = loaded_task.spec
   data = {f"data.{split}": digest for split, digest in spec["sha256"].items()}
+  if "dropped" in spec:
+    data["data.dropped"] = spec["dropped"]["sha256"]
   return {
     **config.flat,
     "pool.skipped": list(skipped),

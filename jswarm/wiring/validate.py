@@ -167,6 +167,10 @@ def _summary(config, task, chosen, checked, replicas) -> list[str]:
     f" examples, replies of at most {task.limit} tokens",
     f"pool: {len(chosen)} experts, {', '.join(spec.name for spec in chosen)}",
   ]
+  if "dropped" in task.spec:
+    dropped = task.spec["dropped"]
+    told = [f"    {fault}" for fault in dropped["records"]]
+    lines[1:1] = [f"  records left out: {dropped['count']}", *told]
   for kind, entries in load.divide(chosen, checked):
     names = [chosen[i].name for mine, _ in entries for i in mine]
     what = "adapters on" if kind == "lora" else "whole models like"

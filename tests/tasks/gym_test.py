@@ -192,6 +192,8 @@ def test_tuning_records_are_those_of_an_experts_source(package):
   assert len(train) == 6 and len(dev) == 4 and not _words(train) & _words(dev)
   assert all(r["prompt"] == r["question"] for r in train)
   assert gym.score(dev, [r["completion"] for r in dev]) == [1.0] * 4
+  (put,) = gym.records("dev", 1, 1, "doubles", "Q: {prompt} A:")
+  assert put["prompt"] == f"Q: {dev[0]['question']} A:"
 
 
 def _configured(**fields):
