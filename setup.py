@@ -41,6 +41,7 @@ setup(
     "gguf>=0.17",  # GGUF reader and dequantisation
     "huggingface-hub>=1,<3",
     "tqdm>=4.66",
+    "cmaes>=0.11",  # LoraHub's search; numpy alone
     "scipy>=1.15",  # tests of one method against another
     "tensorboardX>=2.6",
   ],

@@ -7,6 +7,8 @@ from jswarm.baselines import (
   best_single,
   fixed_graphs,
   gptswarm,
+  lorahub,
+  model_swarms,
   prompts,
   random_search,
   soups,
@@ -22,6 +24,10 @@ METHODS: dict[str, Method] = {
   "prediction_merge": Method(votes.prediction_merge, "trivial"),
   "uniform_soup": Method(soups.uniform_soup, "static weights", ("mixable",)),
   "greedy_soup": Method(soups.greedy_soup, "dynamic weights", ("mixable",)),
+  "lorahub": Method(lorahub.lorahub, "dynamic weights", ("mixable", "score")),
+  "model_swarms": Method(
+    model_swarms.model_swarms, "dynamic weights", ("mixable",), BOTH
+  ),
   "chain": Method(fixed_graphs.chain, "static roles", variants=BOTH),
   "star": Method(fixed_graphs.star, "static roles", variants=BOTH),
   "gptswarm": Method(gptswarm.gptswarm, "dynamic roles", variants=BOTH),

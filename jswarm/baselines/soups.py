@@ -16,6 +16,7 @@ from jswarm.baselines.base import Found, Setting
 from jswarm.core.types import PyTree
 from jswarm.systems import system
 from jswarm.systems.system import Job
+from jswarm.systems.weights import Weights
 
 
 def mixed(setting: Setting, group: int, mix: Sequence[float] | np.ndarray) -> Job:
@@ -30,6 +31,36 @@ def mixed(setting: Setting, group: int, mix: Sequence[float] | np.ndarray) -> Jo
   trees[group] = _everywhere(jnp.asarray(mix, jnp.float32), trees[group])
   weights = setting.problem.evaluator.named(tuple(trees))
   return system.single(members[0], weights)
+
+
+def placed(
+  setting: Setting, group: int, particles: PyTree
+) -> list[tuple[int, Weights]]:
+  """Where each of some particles answers: (expert, weights).
+
+  As many of them as the group has experts stand beside each other in one `Weights`.
+
+  Args:
+    particles: leaves [P, ...], of the shape of one expert of the group.
+  """
+  members = setting.experts.groups[group]
+  count = len(jax.tree.leaves(particles)[0])
+  found = []
+  for first in range(0, count, len(members)):
+    rows = np.arange(first, first + len(members))
+    rows = jnp.asarray(np.where(rows < count, rows, 0))
+    trees = list(setting.first.trees)
+    trees[group] = jax.tree.map(lambda x, rows=rows: x[rows], particles)
+    weights = setting.problem.evaluator.named(tuple(trees))
+    found += [(member, weights) for member in members]
+  return found[:count]
+
+
+@jax.jit
+def combined(mixes: jax.Array, tree: PyTree) -> PyTree:
+  """Particles [P, ...], each a sum by its row of mixes [P, E_group], in float32."""
+  mean = lambda x: jnp.tensordot(mixes, x.astype(jnp.float32), axes=1).astype(x.dtype)
+  return jax.tree.map(mean, tree)
 
 
 def uniform_soup(setting: Setting) -> Found:

@@ -126,6 +126,16 @@ class Evaluator:
       done[j] = _joined(begun[j], part, len(examples))
     return done
 
+  @property
+  def terms(self) -> prompts.Terms:
+    """What all answers to questions of the task have in common."""
+    task = self.task
+    return prompts.Terms(self.memo.experts, self.wording, task.limit, task.chat)
+
+  def questions(self, examples: Sequence[Example]) -> list[prompts.Question]:
+    """What systems are asked."""
+    return self._questions(examples, map(self.task.prompt, examples))
+
   def check_room(self, problems: list[str] | None = None) -> None:
     """Raises ValueError if a question of the task cannot fit an expert's context; with
     `problems` it takes the messages for all of them."""

@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 import hashlib
 from typing import Any, Protocol
 
-from jswarm.core.types import AskFn, Experts, PyTree, Reply, Request
+import numpy as np
+
+from jswarm.core.types import AskFn, Candidates, Experts, PyTree, Reply, Request
 from jswarm.systems.budget import Meter
 from jswarm.systems.weights import Standing, Weights, named
 
@@ -113,6 +115,26 @@ class Memo:
     self._meter.spent["calls"] += len(requests)
     self._on_made(len(new), len(requests))
     return [self._replies[key] for key in keys]
+
+  def score(
+    self, candidates: Sequence[Candidates], weights: Sequence[Weights]
+  ) -> list[list[np.ndarray]]:
+    """Log-likelihoods as of `Experts.score`, each on weights; one is a call, not kept.
+
+    Raises:
+      Budget: no budget is left.
+    """
+    self._meter.check()
+    found: list[list[np.ndarray]] = [[]] * len(candidates)
+    owners = [(c.expert, w) for c, w in zip(candidates, weights)]
+    for standing, mine in self._standing.parts(owners):
+      self._standing.install(standing)
+      scores = self.experts.score([candidates[i] for i in mine])
+      for i, score in zip(mine, scores):
+        found[i] = score
+    self._meter.spent["calls"] += len(candidates)
+    self._meter.spent["made"] += len(candidates)
+    return found
 
   def _make(self, new):
     """Makes the calls {key: (request, weights)}, part by part; what came is kept."""

@@ -191,6 +191,7 @@ def test_replies_on_disk_are_those_of_the_same_bytes_and_never_stale(tmp_path):
   assert engine.statistics()["stored"] == 2 * len(PROMPTS)
 
 
+@pytest.mark.slow
 def test_a_pool_lends_draws_of_what_it_came_with_whatever_moves_meanwhile():
   placed = engine.place(tiny.pool(tiny.lora_group(2)), tiny.settings())
   experts, drawn = placed.experts(), placed.sampled(1.5)
