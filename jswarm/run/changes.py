@@ -46,6 +46,7 @@ ADDED = {
   "task.judge_model": "",
   "task.judge_seconds": 120.0,
   "task.problems": "refuse",
+  "task.ratings": "points",
   "pool.thinking": None,
   "pool.skip_bad": False,
   "pool.skipped": [],

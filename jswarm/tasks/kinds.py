@@ -17,6 +17,7 @@ from jswarm.tasks.base import Example, FollowUp, Judge, ScoreFn
 from jswarm.tasks.normalize import without_thoughts
 
 PARSERS = ("strict", "as_published")
+RATINGS = {"points": (1.0, 10.0), "share": (0.1, 1.0)}  # what a judge's rating becomes
 CHECK_LIMIT = 10  # new tokens of a self-check
 JUDGE_LIMIT = 20  # new tokens of a verdict
 
@@ -114,13 +115,25 @@ def follow_up(parser: str, ask: Callable[[Example], str]) -> FollowUp:
   )
 
 
-def judge(parser: str, template: str | None, limit: int | None) -> Judge:
+def judge(
+  parser: str, template: str | None, limit: int | None, ratings: str = "points"
+) -> Judge:
   """A judge with the default wording and limit, or the user's own."""
   return Judge(
     prompt=functools.partial(prompts.judge_prompt, template=template or prompts.JUDGE),
     limit=JUDGE_LIMIT if limit is None else limit,
-    parse=_RATE[parser],
+    parse=rater(parser, ratings),
   )
+
+
+def rater(parser: str, ratings: str) -> Callable[[str], float]:
+  """verdict -> rating in 1..10 ("points"), or that divided by ten ("share")."""
+  rate = _RATE[parser]
+  return functools.partial(_share, rate) if ratings == "share" else rate
+
+
+def _share(rate, verdict: str) -> float:
+  return rate(verdict) / 10
 
 
 def _picked(pick, example: Example, reply: str) -> float:
@@ -159,7 +172,12 @@ def _rated(rate, example: Example, verdict: str) -> float:
 
 def _judge_score(parser: str, tail_words: int | None) -> ScoreFn:
   del tail_words
-  return functools.partial(each, functools.partial(_rated, _RATE[parser]))
+  return rated(parser, "points")
+
+
+def rated(parser: str, ratings: str) -> ScoreFn:
+  """Scores verdicts of a judge; see `rater`."""
+  return functools.partial(each, functools.partial(_rated, rater(parser, ratings)))
 
 
 PICK = {"strict": options.choose, "as_published": options.choose_as_published}

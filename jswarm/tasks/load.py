@@ -10,7 +10,7 @@ import numpy as np
 
 from jswarm.tasks import custom, data, drop, read
 from jswarm.tasks.base import Example, Task
-from jswarm.tasks.kinds import follow_up, judge
+from jswarm.tasks.kinds import RATINGS, follow_up, judge, rated
 from jswarm.tasks.wishes import Judging, Settled, Source, Wishes, settle
 
 _NO_WISHES, _BY_KIND = Wishes(), Judging()
@@ -81,10 +81,11 @@ def load_task(
     dev=splits.dev,
     test=splits.test,
     **asking._asdict(),
-    range=settled.kind.range,
+    range=RATINGS[judging.ratings] if asking.judge else settled.kind.range,
     needs_context=needs_context,
     spec=_spec(settled, places, splits, asking, needs_context, judging)
-    | _dropped(wishes, faults),
+    | _dropped(wishes, faults)
+    | ({"ratings": "share"} if asking.judge and judging.ratings == "share" else {}),
     bounds=settled.kind.range if settled.kind.alone else None,
   )
 
@@ -217,10 +218,11 @@ def _asking(settled: Settled, in_context: str, judging: Judging) -> _Asking:
   else:
     score = kind.score(parser, known.tail_words if known else None)
   check = follow_up(parser, prompt) if settled.kind_name == "abstain" else None
-  rated = None
+  who = None
   if settled.kind_name == "judge":
-    rated = judge(parser, judging.judge_prompt, judging.judge_limit)
-  return _Asking(prompt, score, check, rated)
+    told = judging.judge_prompt, judging.judge_limit, judging.ratings
+    who, score = judge(parser, *told), rated(parser, judging.ratings)
+  return _Asking(prompt, score, check, who)
 
 
 def _spec(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from jswarm.core import lookup
 from jswarm.tasks import again, custom
-from jswarm.tasks.kinds import KINDS, PARSERS, Kind
+from jswarm.tasks.kinds import KINDS, PARSERS, RATINGS, Kind
 from jswarm.tasks.published import TASKS, Published
 
 PROBLEMS = ("refuse", "drop")
@@ -120,15 +120,18 @@ class Judging:
     patience: with a utility that raises `again.TryAgain`.
     judge_prompt: own wording with {reply}, {answer}, {question}.
     judge_limit: most new tokens of a verdict.
+    ratings: of a judge: "points", 1 to 10, or the "share" of ten, as in the paper.
   """
 
   utility: custom.CustomFn | str | None = None
   patience: again.Patience = again.PATIENCE
   judge_prompt: str | None = None
   judge_limit: int | None = None
+  ratings: str = "points"
 
   def __post_init__(self):
     _check_least(self, {"judge_limit": 1})
+    lookup.check("ratings", self.ratings, RATINGS)
     if self.judge_prompt is not None and "{reply}" not in self.judge_prompt:
       raise ValueError(
         f"judge_prompt {self.judge_prompt!r} lacks {{reply}}; write it where the"

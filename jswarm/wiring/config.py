@@ -42,6 +42,7 @@ class TaskSettings:
     retry_seconds: of a call with its repetitions, see `tasks.again`.
     judge: expert of the pool, path of another model, or URL of a server, of which
       judge_model and judge_seconds are asked, see `systems.http_judge`.
+    ratings: of a judge, see `tasks.wishes.Judging`.
     wishes: how the task is asked and cut.
   """
 
@@ -56,6 +57,7 @@ class TaskSettings:
   judge: str
   judge_model: str
   judge_seconds: float
+  ratings: str
   wishes: Wishes
 
 
@@ -241,6 +243,7 @@ def _decided(config: ConfigDict) -> ConfigDict:
     (config.search, "credit", "jfk"),
     (config.search, "result", "last" if paper else "best"),
     (config.search, "imprint", False),
+    (config.task, "ratings", "share" if paper else "points"),
     (config.task, "parser", _parser(config.task, published)),
   ]
   by_mode += [
@@ -284,6 +287,7 @@ def _task(config):
     judge=c.judge,
     judge_model=c.judge_model,
     judge_seconds=c.judge_seconds,
+    ratings=c.ratings,
     wishes=Wishes(
       kind=c.kind,
       parser=c.parser,

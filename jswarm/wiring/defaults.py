@@ -37,6 +37,7 @@ def get_config() -> ConfigDict:
       utility_seconds=0.0,  # a call may take, in a process of its own; 0: no limit
       retry_seconds=120.0,  # most that one call may take that asks to be tried again
       judge="",  # who rates replies: expert of the pool, path of a model, or https://
+      ratings=placeholder(str),  # of a judge: points, 1 to 10 | share, of ten; by mode
       judge_model="",  # where it is a server: the model's name there
       judge_seconds=120.0,  # most that one verdict of a server may take, with retries
       allow_overlap=False,  # the same question in dev and test

@@ -48,7 +48,7 @@ def task(
   )
   utility = _limited(config, utility or c.utility or None)
   patience = again.Patience(c.retry_seconds)
-  judging = wishes.Judging(utility=utility, patience=patience)
+  judging = wishes.Judging(utility=utility, patience=patience, ratings=c.ratings)
   return tasks_load.load_task(c.name or None, source, c.wishes, judging)
 
 

@@ -174,6 +174,21 @@ def test_a_judge_sees_gold_and_reply_and_an_unreadable_verdict_is_missing():
   assert text_task(kind="judge", parser="as_published").judge.parse("no rating") == 1
 
 
+def test_ratings_may_be_shares_of_ten_and_rank_alike():
+  points, share = (
+    text_task(["x", "y"], "judge", ratings=r) for r in ("points", "share")
+  )
+  verdicts = ["Rating: 3", "no rating", "9/10"]
+  np.testing.assert_allclose(
+    [share.judge.parse(v) for v in verdicts],
+    [points.judge.parse(v) / 10 for v in verdicts],
+  )
+  assert share.range == (0.1, 1.0) and share.score(share.dev, ["Rating: 7"])[0] == 0.7
+  assert share.spec["ratings"] == "share" and "ratings" not in points.spec
+  with pytest.raises(ValueError, match="ratings='percent': allowed are points, share"):
+    text_task(["x"], "judge", ratings="percent")
+
+
 def test_the_judge_may_have_its_own_wording_and_limit():
   task = text_task(
     ["x", "y"], "judge", judge_limit=5, judge_prompt="{question} {answer} {reply}"
