@@ -1,7 +1,7 @@
 """Speed of the parts of a search, each beside what others offer for the same job.
 
   workload, peers, published, roofline -> a file a suite -> harness -> suites -> report
-  worlds: no speed, but what there is to find in the synthetic worlds
+  worlds -> methods, credit: no speed, but what there is to find in synthetic worlds
   reference -> parity -> lowering -> accelerator -> checks: a first accelerator's check
 
 Peers are optional packages; a row says so where one is missing.

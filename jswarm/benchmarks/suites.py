@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from jswarm.benchmarks import compile as compile_suite
 from jswarm.benchmarks import (
+  credit,
   decode,
   experts,
   generate,
@@ -27,6 +28,7 @@ SUITES: dict[str, Callable[[Options], list[Record]]] = {
   "compile": compile_suite.run,
   "worlds": worlds.run,
   "methods": methods.run,
+  "credit": credit.run,
 }
 
 

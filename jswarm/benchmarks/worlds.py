@@ -111,7 +111,7 @@ def graphs(place: Place, options: Options) -> list[Record]:
   jobs = drawn(n, count, options.seed)
   found = place.score(jobs)
   lucky = jobs[:ROUNDS][int(np.argmax(place.score(jobs[:ROUNDS], "dev")))]
-  made = dag_lib.from_edges(_matrix(world.EDGES, n))
+  made = dag_lib.from_edges(hand_made(place.name, n))
   together = place.moved(lambda x: _mixed(x, world))
   named = {
     "star": system_lib.make_job(decode.topology("star", n)),
@@ -197,9 +197,10 @@ def _with_partners(leaf, partners):
   return mixed
 
 
-def _matrix(edges, n):
+def hand_made(name: str, n: int) -> np.ndarray:
+  """float64 [n, n]: the edges of a world's hand-made graph."""
   matrix = np.zeros((n, n))
-  for speaker, hearer in edges:
+  for speaker, hearer in WORLDS[name].EDGES:
     matrix[speaker, hearer] = 1
   return matrix
 
