@@ -65,6 +65,8 @@ def _subject(config):
     task = search.task(resolved)
     judge = search.judge(resolved, task, alone=True)  # its weights in the system moved
     found = system.load_system(_SYSTEM.value)
+    scored = search.defining(resolved, task)
+    system.check(_SYSTEM.value, found.description, resolved, task, scored)
     return _evaluator(task, found.experts, found.wording, judge), found.job
   config = skipping.settle(config).config
   names = search.names(config_lib.resolve(config))

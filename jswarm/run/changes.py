@@ -86,6 +86,8 @@ class Change(NamedTuple):
         )
     if self.field == "code.readers":
       return f"  {self.field}: what reads answers out of replies"
+    if self.field == "code.utility":
+      return f"  {self.field}: the text of the utility"
     return f"  {self.field}: {self.was!r} there, {self.now!r} now"
 
 

@@ -7,7 +7,7 @@ A run that goes on with another text is refused with the difference, see `workdi
 """
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 import dataclasses
 import functools
 import hashlib
@@ -24,6 +24,7 @@ import jax
 import numpy as np
 
 from jswarm.tasks import kinds
+from jswarm.tasks.base import Task
 
 _LONG = 200  # characters of a value that are shown; of longer ones a digest
 _SIMPLE = (type(None), bool, int, float, complex, str, bytes)
@@ -53,6 +54,26 @@ def describe(fn: Callable) -> Code:
   unknown: list[str] = []
   _tell(_name(fn), fn, seen, lines, unknown)
   return Code(tuple(lines), tuple(unknown))
+
+
+def scoring(task: Task, config: Mapping[str, Any]) -> dict[str, Any]:
+  """How replies are asked for and read, to be kept with a system that was found so.
+
+  `config`: of the run, with its `code.` fields. Of a utility's text a digest: the
+  system may go to others, the text need not.
+  """
+  found = {
+    "task.kind": task.kind,
+    "task.parser": task.spec["parser"],
+    "task.limit": task.limit,
+    "task.chat": task.chat,
+  }
+  if "code.readers" in config:
+    found["code.readers"] = config["code.readers"]
+  if "code.utility" in config:
+    text = "\n".join(config["code.utility"])
+    found["code.utility"] = hashlib.sha256(text.encode()).hexdigest()[:32]
+  return found
 
 
 @functools.cache

@@ -17,7 +17,7 @@ from absl import logging
 
 from jswarm.core.files import clean, write_json
 from jswarm.distributed import processes
-from jswarm.run import changes, disk
+from jswarm.run import changes, code, disk
 from jswarm.run.checkpoint import Checkpoints
 from jswarm.run.log import Log, write_evaluations
 from jswarm.systems import artifact
@@ -204,6 +204,7 @@ class Files:
         "dev": result.results["dev"],
         "test": result.results["test"],
       },
+      scoring=code.scoring(plan.task, plan.config),
     )
     if self.log:
       write_json(self.folder / "results.json", result.results)

@@ -113,6 +113,7 @@ def save(
   chat: bool,
   serving: Mapping[str, Any],
   context: Mapping[str, Any],
+  scoring: Mapping[str, Any] | None = None,
 ) -> None:
   """Writes the system; an older one of that name is replaced as a whole.
 
@@ -125,6 +126,7 @@ def save(
     wording, limit, chat: how its nodes are asked.
     serving: fields of the config that decide what they say: dtype, sampling, seed ...
     context: JSON-able facts for the model card: task, scores, config.
+    scoring: how its replies were read: kind, parser, version of what reads them.
 
   Raises:
     ValueError: a weight is not finite; nothing was written.
@@ -166,6 +168,7 @@ def save(
       "chat": chat,
       "serving": dict(serving),
       "context": dict(context),
+      **({"scoring": dict(scoring)} if scoring else {}),
     },
   )
   (partial / "graph.mmd").write_text(mermaid(described))

@@ -1,18 +1,30 @@
-"""A saved system -> one that answers."""
+"""A saved system -> one that answers, and what has changed since it was found."""
 
+from collections.abc import Mapping
+import dataclasses
 import os
 import pathlib
+from typing import Any
+
+from absl import logging
 
 from jswarm.engine import engine
 from jswarm.pool import load, specs
+from jswarm.run import changes, code
 from jswarm.systems import artifact, prompts
+from jswarm.tasks.base import Task
 from jswarm.wiring import config as config_lib
+from jswarm.wiring.config import Resolved
 
 
 def load_system(
   folder: str | os.PathLike, *, base: str = "", dtype: str = ""
 ) -> artifact.LoadedSystem:
   """A saved system, ready to answer.
+
+  It is asked in its own words, whatever the configuration of today. What reads answers
+  is no part of it: if that has changed, its scores of then are not those of now, and a
+  warning says so. `check` compares it with a task that it is to be scored on.
 
   Args:
     folder: the `best` folder of a run, or a copy of it.
@@ -24,6 +36,7 @@ def load_system(
       weights than in the search.
   """
   description, job = artifact.read(folder)
+  _warn_of_readers(folder, description)
   stored = description["experts"]
   specs = [
     _stored_spec(pathlib.Path(folder), name, entry, base)
@@ -45,6 +58,59 @@ def load_system(
     description["chat"],
     description,
   )
+
+
+def check(
+  folder: str | os.PathLike,
+  description: Mapping[str, Any],
+  config: Resolved,
+  task: Task,
+  scored: Mapping[str, Any],
+) -> list[changes.Change]:
+  """What differs between how a system was found and how it is to be scored; what an
+  older version did not record is not compared.
+
+  Args:
+    folder, description: the saved system. config, task: it is to be scored by.
+    scored: the `code.` fields of that, see `search.defining`.
+
+  Raises:
+    ValueError: with the difference, unless `accept_changes` names all of it.
+  """
+  wording = lambda fields: {f"messages.{k}": v for k, v in fields.items()}
+  was = {**wording(description["wording"]), **description.get("scoring", {})}
+  now = {
+    **wording(dataclasses.asdict(config.wording)),
+    **code.scoring(task, scored),
+  }
+  changed = [
+    changes.Change(field, before, now.get(field))
+    for field, before in was.items()
+    if before != now.get(field)
+  ]
+  open_ = [c for c in changed if not changes.is_accepted(c.field, config.accepted)]
+  if open_:
+    lines = "\n".join(c.told() for c in open_)
+    names = ",".join(c.field for c in open_)
+    raise ValueError(
+      f"{folder} was found in another way than it is to be scored, so that its scores"
+      f" say nothing of each other:\n{lines}\nGive the configuration of its search. To"
+      f" go on knowingly: --config.accept_changes={names}"
+    )
+  if changed:
+    names = ", ".join(c.field for c in changed)
+    logging.warning("%s is scored with changes that were accepted: %s.", folder, names)
+  return changed
+
+
+def _warn_of_readers(folder, description):
+  was = description.get("scoring", {}).get("code.readers")
+  if was and was != code.readers():
+    logging.warning(
+      "%s was found with another version of what reads answers out of replies: its"
+      " scores of then may not be those of now.",
+      folder,
+    )
 
 
 def _check_bases(pool: load.Pool, stored) -> None:

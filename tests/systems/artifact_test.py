@@ -1,13 +1,17 @@
 """The library from folders to a saved system, and back with the same words."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
 import jswarm
+from jswarm.run import code
 from jswarm.systems import artifact, prompts, waves
-from jswarm.wiring import system
+from jswarm.tasks.synthetic import words
+from jswarm.wiring import config as config_lib
+from jswarm.wiring import search, system
 from tests import folders
 
 
@@ -118,6 +122,9 @@ def test_the_saved_folder_is_complete_and_reads_as_a_model_card(disk, tmp_path):
   assert card.startswith("---\nlibrary_name: jswarm") and "```mermaid" in card
   described = json.loads((best / "jswarm_system.json").read_text())
   assert described["schema_version"] == 1
+  scoring = described["scoring"]
+  assert (scoring["task.kind"], scoring["task.limit"]) == ("custom", 6)
+  assert scoring["code.utility"] and "code.readers" not in scoring
   for entry in described["experts"].values():
     assert (best / entry["path"] / "adapter_model.safetensors").is_file()
   results = json.loads((tmp_path / "results.json").read_text())
@@ -231,3 +238,61 @@ def test_a_description_that_is_no_json_is_a_sentence_with_its_path(tmp_path):
     (tmp_path / artifact.FILE).write_bytes(damage)
     with pytest.raises(ValueError, match=f"{tmp_path}/jswarm_system.json .*JSON"):
       artifact.read(tmp_path)
+
+
+def _to_be_scored(**changes):
+  """(resolved configuration, task, its `code.` fields) of words that are matched."""
+  fields = {"task.name": "mine", "task.kind": "exact_match", "task.limit": 8}
+  config = config_lib.resolve_default({**fields, **words.MESSAGES, **changes})
+  task = search.task(config, folders.records())
+  return config, task, search.defining(config, task)
+
+
+def _described(config, task, defining):
+  """What a system that was found so says of it."""
+  wording = dataclasses.asdict(config.wording)
+  return {"wording": wording, "scoring": code.scoring(task, defining)}
+
+
+def test_a_system_that_is_scored_as_it_was_found_has_not_changed():
+  found = _to_be_scored()
+  assert system.check("best", _described(*found), *found) == []
+
+
+def test_another_wording_limit_or_reader_is_refused_with_the_difference():
+  described = _described(*_to_be_scored())
+  described["scoring"]["code.readers"] = "of another version"
+  changes = {"messages.last": "Say it now.", "task.limit": 5}
+  with pytest.raises(ValueError) as caught:
+    system.check("best", described, *_to_be_scored(**changes))
+  told = str(caught.value)
+  for line in (
+    f"messages.last: {words.MESSAGES['messages.last']!r} there, 'Say it now.' now",
+    "task.limit: 8 there, 5 now",
+    "code.readers: what reads answers",
+    "--config.accept_changes=messages.last,task.limit,code.readers",
+  ):
+    assert line in told
+  accepted = {**changes, "accept_changes": "messages,task.limit,code.readers"}
+  assert len(system.check("best", described, *_to_be_scored(**accepted))) == 3
+
+
+def test_of_a_utility_another_text_is_told_and_of_an_older_system_nothing():
+  config, task, defining = _to_be_scored()
+  own = {**defining, "code.utility": ["def score(examples, replies):", "  return []"]}
+  described = _described(config, task, own)
+  own["code.utility"] = own["code.utility"][:1]
+  with pytest.raises(ValueError, match="code.utility: the text of the utility"):
+    system.check("best", described, config, task, own)
+  del described["scoring"]
+  assert system.check("best", described, config, task, own) == []
+
+
+def test_a_system_of_other_readers_loads_with_a_warning(caplog):
+  described = _described(*_to_be_scored())
+  with caplog.at_level("WARNING"):
+    system._warn_of_readers("best", described)
+    assert not caplog.records
+    described["scoring"]["code.readers"] = "of another version"
+    system._warn_of_readers("best", described)
+  assert "best was found with another version of what reads answers" in caplog.text
