@@ -1,7 +1,8 @@
 """Methods to compare a search with: each finds one answerer for the same budget.
 
-  base -> best_single, soups, random_search, fixed_graphs, votes, prompts -> methods
-  base -> lorahub, model_swarms, pack_of_llms, merges, data_merge -> methods
+  base -> best_single, fixed_graphs, votes, prompts -> methods
+  base -> soups -> random_search, lorahub, model_swarms, pack_of_llms -> methods
+  base -> merges, data_merge -> methods
   base -> edge_policy, decisions -> gptswarm, agent_prune, learned_edges -> methods
   base -> agentverse, macnet, meta_agent -> methods
 

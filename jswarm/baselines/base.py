@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jswarm.core.types import Experts, PyTree
+from jswarm.core.types import Experts
 from jswarm.swarm.problem import Problem
 from jswarm.systems.answerer import Answerer
 from jswarm.systems.answerers import ReadFn, as_said
@@ -32,22 +32,26 @@ class NotApplicable(ValueError):
   """The pool or the task lacks what a method needs; the message says what."""
 
 
+Deltas = Mapping[str, Callable[[], Any]]
+
+
 class Lent(NamedTuple):
   """What only the model wing can do, as functions; None: not here.
 
   Attributes:
     sampling: `sampling(temperature)` -> the same pool, whose replies are drawn.
     train: `train()` -> a pool of one expert, trained on the records of all experts.
-    deltas: `deltas()` -> for each group the experts' dense updates of the base, a tree
-      of float32 leaves [E_group, ...].
-    serve: `serve(group, tree)` -> a pool of one expert, the base of that group plus one
-      dense update, leaves [...].
+    deltas: `deltas()` -> for each group how to read the experts' dense updates of their
+      base, {name: read}, where read() is float32 [E_group, ...]; all of them at a time
+      would be E whole models. {}: no base is known.
+    serve: `serve(group, {name: [...]})` -> a pool of one expert, the base of that group
+      plus one dense update.
   """
 
   sampling: Callable[[float], Experts] | None = None
   train: Callable[[], Experts] | None = None
-  deltas: Callable[[], list[PyTree]] | None = None
-  serve: Callable[[int, PyTree], Experts] | None = None
+  deltas: Callable[[], list[Deltas]] | None = None
+  serve: Callable[[int, Mapping[str, Any]], Experts] | None = None
 
 
 @dataclasses.dataclass

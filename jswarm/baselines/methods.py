@@ -8,6 +8,7 @@ from jswarm.baselines import (
   fixed_graphs,
   gptswarm,
   lorahub,
+  merges,
   model_swarms,
   prompts,
   random_search,
@@ -23,6 +24,7 @@ METHODS: dict[str, Method] = {
   "best_single": Method(best_single.best_single, "trivial"),
   "prediction_merge": Method(votes.prediction_merge, "trivial"),
   "uniform_soup": Method(soups.uniform_soup, "static weights", ("mixable",)),
+  "dare_ties": Method(merges.dare_ties, "static weights", ("deltas",)),
   "greedy_soup": Method(soups.greedy_soup, "dynamic weights", ("mixable",)),
   "lorahub": Method(lorahub.lorahub, "dynamic weights", ("mixable", "score")),
   "model_swarms": Method(

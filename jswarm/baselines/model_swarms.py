@@ -84,11 +84,10 @@ def _swarm(setting, group, calls) -> Found:
   while moves < setting.option("moves", MOVES) and bought() > 0:
     move_key, drop_key = jax.random.split(jax.random.fold_in(key, moves + 1))
     state, moves = _ask(move_key, state, settings=rules), moves + 1
-    drawn = np.array(_draw_scored(drop_key, size, rules), bool)
-    scored = drawn & (np.cumsum(drawn) <= bought())
-    state = pso.tell(
-      state, jnp.asarray(score(state.position, scored)), jnp.asarray(scored)
-    )
+    drawn = np.asarray(_draw_scored(drop_key, size, rules))
+    scored = np.logical_and(drawn, np.cumsum(drawn) <= bought())
+    utility = jnp.asarray(score(state.position, scored))
+    state = pso.tell(state, utility, jnp.asarray(scored))
     if bool(pso.exhausted(state, rules)):
       break
   # 3. The best of all times.

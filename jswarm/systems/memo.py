@@ -123,18 +123,16 @@ class Memo:
 
     Raises:
       Budget: no budget is left.
+      ValueError: this pool has no `score`.
     """
-    ask = self.experts.score
-    if ask is None:
-      raise ValueError(
-        "this pool gives no log-likelihoods: it cannot be asked for any."
-      )
+    if self.experts.score is None:
+      raise ValueError("this pool gives no likelihoods: ask one whose `score` is set.")
     self._meter.check()
     found: list[list[np.ndarray]] = [[]] * len(candidates)
     owners = [(c.expert, w) for c, w in zip(candidates, weights)]
     for standing, mine in self._standing.parts(owners):
       self._standing.install(standing)
-      scores = ask([candidates[i] for i in mine])
+      scores = self.experts.score([candidates[i] for i in mine])
       for i, score in zip(mine, scores):
         found[i] = score
     self._meter.spent["calls"] += len(candidates)
