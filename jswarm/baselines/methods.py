@@ -4,9 +4,11 @@ from collections.abc import Mapping
 import dataclasses
 
 from jswarm.baselines import (
+  agent_prune,
   best_single,
   fixed_graphs,
   gptswarm,
+  learned_edges,
   lorahub,
   merges,
   model_swarms,
@@ -33,6 +35,8 @@ METHODS: dict[str, Method] = {
   "chain": Method(fixed_graphs.chain, "static roles", variants=BOTH),
   "star": Method(fixed_graphs.star, "static roles", variants=BOTH),
   "gptswarm": Method(gptswarm.gptswarm, "dynamic roles", variants=BOTH),
+  "agent_prune": Method(agent_prune.agent_prune, "dynamic roles", variants=BOTH),
+  "learned_edges": Method(learned_edges.learned_edges, "dynamic roles", variants=BOTH),
   "random_graphs": Method(random_search.random_graphs, "control"),
   "random_weights": Method(random_search.random_weights, "control", ("mixable",)),
   "self_consistency": Method(votes.self_consistency, "control", ("sampling",)),

@@ -80,6 +80,12 @@ class Memo:
     self._judges.add(self.first.versions[expert])
     return ask
 
+  def on(self, weights: Weights) -> Experts:
+    """The pool, answering with these weights until the next call of this memo: for
+    `score`, `logits` and `hidden`, which are neither kept nor counted here."""
+    self._standing.install(weights)
+    return self.experts
+
   def forget(self, *kept: tuple[PyTree, ...]) -> None:
     """Drops the replies of all weights but those `kept`; a judge's stay."""
     held = {version for trees in kept for version in self.named(trees).versions}

@@ -1,0 +1,129 @@
+"""Edges by a graph network: what it learns from, and what it tells apart."""
+
+import numpy as np
+import pytest
+
+from jswarm.baselines import learned_edges
+from tests import fakes
+from tests.baselines.gptswarm_test import planted
+from tests.baselines.settings import dev_of, setting
+
+SIZE = 5
+
+
+def test_an_edge_that_stands_in_better_graphs_raises_f():
+  edges = np.zeros((4, 3, 3), bool)
+  edges[[0, 1], 0, 1] = True  # in the better two
+  edges[[2, 3], 1, 2] = True
+  edges[:, 0, 2] = True  # in all
+  label = learned_edges.raises(edges, np.array([0.9, 0.8, 0.2, np.nan]))
+  np.testing.assert_array_equal(label[:, 0, 1], [1, 1, np.nan, np.nan])
+  np.testing.assert_array_equal(label[:, 1, 2], [np.nan, np.nan, 0, np.nan])
+  np.testing.assert_array_equal(label[:, 0, 2], [1, 1, 0, np.nan])  # the mean of all
+  assert np.isnan(label[:, 2, 0]).all()
+
+
+def test_link_prediction_learns_the_label_of_each_edge():
+  """An edge is good if the second node hears, bad if the third does."""
+  rng = np.random.default_rng(0)
+  edges = np.triu(rng.random((6, SIZE, SIZE)) < 0.6, 1)
+  label = np.where(edges, np.nan, np.nan).astype(np.float32)
+  label[:, :, 1], label[:, :, 2] = 1, 0
+  label = np.where(edges, label, np.nan)
+  features = rng.normal(size=(SIZE, learned_edges.WIDTH)).astype(np.float32)
+  params = learned_edges._params(
+    rng, learned_edges.WIDTH, ("weight",), ("speaker", "hearer")
+  )
+  params = learned_edges._trained(params, features, edges, label)
+  logits = np.asarray(learned_edges._linked(params, features, edges[0]))
+  assert logits.shape == (SIZE, SIZE)
+  assert logits[0, 1] > 0 > max(logits[0, 2], logits[1, 2])
+
+
+def test_a_node_attends_to_its_neighbours_alone():
+  rng = np.random.default_rng(1)
+  features = rng.normal(size=(SIZE, learned_edges.WIDTH)).astype(np.float32)
+  params = learned_edges._params(
+    rng, learned_edges.WIDTH, ("weight",), ("speaker", "hearer")
+  )
+  edges = np.zeros((SIZE, SIZE), bool)
+  edges[0, 1] = edges[3, 4] = True
+  moved = features.copy()
+  moved[3] += 1
+  before, after = (
+    np.asarray(learned_edges.attend(params, f, edges)) for f in (features, moved)
+  )
+  np.testing.assert_allclose(before[:3], after[:3], rtol=1e-5)
+  assert not np.allclose(before[4], after[4])
+
+
+def test_a_planted_edge_is_predicted():
+  made = setting(*planted(), options={"graphs": 30})
+  found = learned_edges.learned_edges(made)
+  assert found.dev > 0.7 > made.singles.max()
+
+
+def hidden_pool():
+  """Questions whose states point in one of two directions; so do profiles."""
+  experts, utility = planted()
+
+  def hidden(requests):
+    rows = []
+    for request in requests:
+      digits = [int(c) for c in request.prompt if c.isdigit()]
+      own = np.random.default_rng(len(request.prompt)).normal(size=8)
+      rows.append(own * 0.01 + np.eye(8)[sum(digits) % 2])
+    return np.array(rows, np.float32)
+
+  return experts._replace(hidden=hidden), utility
+
+
+def test_without_hidden_states_all_questions_have_one_graph():
+  made = setting(*planted(), variant="original", options={"steps": 3})
+  found = learned_edges.learned_edges(made)
+  assert not found.notes["hidden"]
+  np.testing.assert_array_equal(
+    found.answerer.edges("question 1"), found.answerer.edges("another")
+  )
+
+
+def test_with_hidden_states_features_and_graphs_follow_the_question():
+  made = setting(*hidden_pool(), variant="original", options={"steps": 3})
+  found = learned_edges.learned_edges(made)
+  assert found.notes["hidden"] and dev_of(made, found.answerer) == found.dev
+  net = found.answerer.net
+  one, same, other = (
+    learned_edges._features(made, net, [f"q {n}"])[0] for n in (1, 3, 2)
+  )
+  np.testing.assert_allclose(one, same, atol=1e-5)
+  assert np.abs(one - other).max() > 0.5
+  logits = [
+    np.asarray(learned_edges.logits_of(net.params, x[None])) for x in (one, other)
+  ]
+  assert np.abs(logits[0] - logits[1]).max() > 1e-3
+
+
+def test_hidden_states_are_those_of_the_weights_that_the_pool_came_with():
+  installed = []
+  experts, _ = fakes.numeric()
+  install = experts.install
+  experts = experts._replace(
+    install=lambda weights: (installed.append("moved"), install(weights)),
+    hidden=lambda requests: np.ones((len(requests), 4), np.float32),
+  )
+  made = setting(experts, variant="original")
+  moved = made.problem.evaluator.named(
+    tuple({"w": group["w"] * 0.5} for group in experts.weights)
+  )
+  made.problem.evaluator.memo.on(moved)
+  assert len(installed) == 1
+  learned_edges._hidden(made, 0, ["a question"])
+  assert len(installed) == 2  # and back
+
+
+def test_the_network_learns_which_graph_is_good():
+  options = {"steps": 40, "baseline": True, "sparsity": 0.0}
+  made = setting(*planted(), variant="original", options=options)
+  found = learned_edges.learned_edges(made)
+  assert found.dev == pytest.approx(dev_of(made, found.answerer))
+  assert found.dev > 0.7
