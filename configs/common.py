@@ -4,7 +4,7 @@ import importlib
 
 from ml_collections import ConfigDict
 
-POOLS = ("gemma_7b", "smollm2", "quickstart")
+POOLS = ("gemma_7b", "smollm2", "skills")
 
 
 def on_pool(pool: str) -> ConfigDict:

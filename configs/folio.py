@@ -19,6 +19,5 @@ def get_config(variant: str = "plain"):
   config.task.dev_size = 50
   config.task.test_size = 1000
   config.search.iterations = 8
-  config.role.method = "evolution"  # see docs/worlds.md
   config.log.baselines = True
   return config

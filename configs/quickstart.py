@@ -1,32 +1,20 @@
-"""The embedded default: six tiny experts, a task that needs several skills at once.
+"""The embedded default: ten tiny experts, and a text of which each node reads one leaf.
 
   python -m experiments.search --config=configs/quickstart.py --workdir=runs/quickstart
 
-No download. About a minute on two CPU cores. A question has four parts, each of one
-of eight skills; each expert was tuned on a mixture of its own (configs/tiny_pool.py);
-the utility is the share of right parts.
+No download, a minute or two on two CPU cores. Each expert can read two of ten hands, so
+who stands where decides what is read (the world folio, docs/worlds.md). The utility is
+the share of right answers.
 """
 
-from jswarm.tasks.synthetic import words
-from jswarm.wiring.defaults import get_config as default
-
-NAMES = ("arithmetic", "letters", "mixed", "order", "reader", "tally")
+from configs import folio
 
 
 def get_config():
-  config = default()
-  config.pool.base = "builtin:tiny_pool/base"
-  config.pool.experts = tuple(f"builtin:tiny_pool/experts/{name}" for name in NAMES)
-  config.task.name = "skills"
-  config.task.records = "jswarm.tasks.synthetic.words:splits"
-  config.task.utility = "jswarm.tasks.synthetic.words:score"
-  config.task.dev_size = 60
+  config = folio.get_config()
+  config.task.dev_size = 50
   config.task.test_size = 400
-  config.task.limit = 8
-  config.task.chat = False
-  config.update_from_flattened_dict(words.MESSAGES)
-  config.search.graphs = 6
-  config.search.assignments = 6
-  config.search.iterations = 6
-  config.log.baselines = True
+  config.search.graphs = 10
+  config.search.assignments = 5
+  config.search.iterations = 8
   return config

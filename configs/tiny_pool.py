@@ -1,4 +1,4 @@
-"""The pool of the quickstart: a base from scratch and six experts on it.
+"""The pool of configs/skills.py: a base from scratch and six experts on it.
 
   python -m experiments.train_experts --config=configs/tiny_pool.py --out=pools/tiny
 

@@ -77,7 +77,7 @@ def test_a_saved_system_scores_alike_outside_the_search(quickstart):
 def test_an_expert_and_a_topology_are_scored_on_a_split(subject, tmp_path):
   done = _launch(
     "evaluate",
-    "--config=configs/quickstart.py",
+    "--config=configs/skills.py",
     *SMALL,
     subject,
     "--split=dev",

@@ -293,7 +293,7 @@ def test_a_process_too_few_does_not_wait_for_ever(tmp_path):
 @slow
 def test_the_launcher_searches_the_tiny_pool_in_two_processes(tmp_path):
   small = (
-    "--config=configs/quickstart.py",
+    "--config=configs/skills.py",
     "--config.task.dev_size=4",
     "--config.task.test_size=6",
     "--config.search.graphs=2",

@@ -119,8 +119,8 @@ def questions(
 
 
 def splits(dev: int, test: int, seed: int) -> dict[str, list[dict[str, Any]]]:
-  """{"dev", "test"}: different questions for each seed; `task.records` of the
-  quickstart."""
+  """{"dev", "test"}: different questions for each seed; `task.records` of
+  configs/skills.py."""
   return {"dev": questions("dev", dev, seed), "test": questions("test", test, seed)}
 
 
