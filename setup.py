@@ -35,8 +35,8 @@ setup(
     "ml-dtypes>=0.5",
     "safetensors>=0.5",
     "tokenizers>=0.21",
-    # Chat templates are others' programs, run in Jinja's sandbox: before 3.1.6 there
-    # were ways out of it (CVE-2025-27516).
+    # Chat templates are others' programs, run in Jinja's sandbox: before 3.1.6 its
+    # filter |attr led out of it (CVE-2025-27516).
     "jinja2>=3.1.6",
     "gguf>=0.17",  # GGUF reader and dequantisation
     "huggingface-hub>=1,<3",

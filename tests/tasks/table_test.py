@@ -9,6 +9,7 @@ import collections
 import json
 import math
 import pathlib
+import re
 
 import pytest
 
@@ -16,6 +17,7 @@ from jswarm.tasks import options, parse
 
 TABLES = pathlib.Path(__file__).parent / "tables"
 CHOICES = json.loads((TABLES / "choices.json").read_text("utf-8"))
+NUMBER = re.compile(r"[-+$€£]?[\d.,/%\s]+")  # a gold that is one
 MODELS = ("SmolLM2-135M-Instruct", "Gemma-3-270m", "Qwen2.5-Coder-0.5B-Instruct")
 
 
@@ -66,3 +68,35 @@ def test_a_table_has_many_rows_and_real_ones_of_every_model(name):
   said_by = collections.Counter(row[-1] for row in table)
   assert set(said_by) == {"form", *MODELS}
   assert len({json.dumps(row[-2]) for row in table}) > 1  # a constant reader fails
+
+
+def test_what_no_reader_knows_is_still_not_known():
+  """docs/scoring.md lists these replies as read wrongly, and no table has them."""
+  assert not parse.exact("yes", "17 is a prime number.")
+  assert not parse.exact("東京", "东京")
+  assert options.choose("A) Rome B) Paris. Answer: B", CHOICES["city"]) == "B"
+  assert options.choose("My aunt was born in Oslo.", CHOICES["city"]) == "C"
+
+
+def test_the_counts_of_the_document_are_those_of_the_tables():
+  text = " ".join((TABLES.parents[2] / "docs" / "scoring.md").read_text().split())
+  count = {name: len(rows(name)) for name in ("exact", "choose", "f1", "rating")}
+  count["says_true"] = len(rows("says_true"))
+  numbers = [row for row in rows("exact") if NUMBER.fullmatch(row[0])]
+  compared = len(numbers) + count["choose"]
+  whole = sum(count.values())
+  none = {n: sum(r[-2] is None for r in rows(n)) for n in ("choose", "rating")}
+  wrong = sum(row[-2] is False for row in rows("exact"))
+  for told in (
+    f"numbers of `exact` ({len(numbers)})",
+    f"labels of `choose` ({count['choose']})",
+    f"all of these {compared} rows",
+    f"{whole - compared} of the {whole} of the five tables",
+    f"the {count['exact'] - len(numbers)} whose gold is a word",
+    f"all {count['f1']} of `f1`, {count['rating']} of `rating`",
+    f"{count['says_true']} of `says_true`",
+    f"{none['choose']} of the {count['choose']} of `choose`",
+    f"{none['rating']} of the {count['rating']} of `rating`",
+    f"{wrong} of the {count['exact']} of `exact`",
+  ):
+    assert told in text, told
