@@ -2,6 +2,8 @@
 
   python -m experiments.baseline --baseline=greedy_soup --config=configs/relay.py
   ... --calls=20000 --seed=3 --variant=original   or   --method=pkg.module:METHOD
+  ... --option=merge=ties --option=density=.2, options of the method
+  ... --pool_config=configs/relay_pool.py, how the pool was made, to train with
 
 Chooses on dev, scores on test, prints one JSON row. --baseline=help lists all.
 """
@@ -9,6 +11,7 @@ Chooses on dev, scores on test, prints one JSON row. --baseline=help lists all.
 import json
 
 from absl import flags
+from ml_collections import config_flags
 
 from jswarm import cli
 from jswarm.core import files
@@ -22,6 +25,10 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of what the method draws.")
 _VARIANT = flags.DEFINE_enum(
   "variant", "paper", ["paper", "original"], "As the paper ran it, or its authors."
 )
+_OPTION = flags.DEFINE_multi_string("option", [], "name=value, of the method.")
+_TRAINED = config_flags.DEFINE_config_file(
+  "pool_config", None, "The config that made the experts, for methods that train."
+)
 
 
 def main(argv):
@@ -34,8 +41,9 @@ def main(argv):
   name = _BASELINE.value or _METHOD.value.partition(":")[2].lower()
   methods.check(name, known)
   cli.keep_compiled(_CONFIG.value)
-  bench = methods.bench(_CONFIG.value)
-  setting = bench.setting(_SEED.value, _CALLS.value, _VARIANT.value)
+  bench = methods.bench(_CONFIG.value, trained=_TRAINED.value)
+  options = methods.options(_OPTION.value)
+  setting = bench.setting(_SEED.value, _CALLS.value, _VARIANT.value, options)
   print(json.dumps(files.clean(bench.row(name, setting, known))))
 
 

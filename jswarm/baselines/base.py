@@ -40,7 +40,8 @@ class Lent(NamedTuple):
 
   Attributes:
     sampling: `sampling(temperature)` -> the same pool, whose replies are drawn.
-    train: `train()` -> a pool of one expert, trained on the records of all experts.
+    train: `train(matched)` -> a pool of one expert, trained on the records of all, in
+      as many epochs as they were, or if `matched` in as many updates as one of them.
     deltas: `deltas()` -> for each group how to read the experts' dense updates of their
       base, {name: read}, where read() is float32 [E_group, ...]; all of them at a time
       would be E whole models. {}: no base is known.
@@ -49,7 +50,7 @@ class Lent(NamedTuple):
   """
 
   sampling: Callable[[float], Experts] | None = None
-  train: Callable[[], Experts] | None = None
+  train: Callable[[bool], Experts] | None = None
   deltas: Callable[[], list[Deltas]] | None = None
   serve: Callable[[int, Mapping[str, Any]], Experts] | None = None
 

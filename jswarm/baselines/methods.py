@@ -6,6 +6,7 @@ import dataclasses
 from jswarm.baselines import (
   agent_prune,
   best_single,
+  data_merge,
   fixed_graphs,
   gptswarm,
   learned_edges,
@@ -25,6 +26,7 @@ BOTH = ("paper", "original")
 METHODS: dict[str, Method] = {
   "best_single": Method(best_single.best_single, "trivial"),
   "prediction_merge": Method(votes.prediction_merge, "trivial"),
+  "data_merge": Method(data_merge.data_merge, "static weights", ("train",)),
   "uniform_soup": Method(soups.uniform_soup, "static weights", ("mixable",)),
   "dare_ties": Method(merges.dare_ties, "static weights", ("deltas",)),
   "greedy_soup": Method(soups.greedy_soup, "dynamic weights", ("mixable",)),

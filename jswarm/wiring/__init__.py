@@ -1,6 +1,7 @@
 """Configurations -> typed settings and callables: where the two wings meet.
 
-  defaults -> config -> skipping -> Resolved -> search, system, training, methods
+  defaults -> config -> skipping -> Resolved -> search, system, training
+                                             search -> lending -> methods
                                              -> memory -> validate
                                                        -> rehearsal -> estimate
 

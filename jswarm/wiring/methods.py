@@ -3,7 +3,8 @@
 config -> plan -> Bench -> setting -> methods.find -> row on dev and test
 """
 
-from collections.abc import Mapping
+import ast
+from collections.abc import Mapping, Sequence
 import dataclasses
 import importlib
 from typing import Any
@@ -24,7 +25,7 @@ from jswarm.systems.memo import Memo
 from jswarm.systems.system_memo import SystemMemo
 from jswarm.tasks import votes
 from jswarm.wiring import config as config_lib
-from jswarm.wiring import search
+from jswarm.wiring import lending, search
 
 
 @dataclasses.dataclass
@@ -103,10 +104,16 @@ class Bench:
     }
 
 
-def bench(config: ConfigDict, experts: Experts | None = None) -> Bench:
+def bench(
+  config: ConfigDict,
+  experts: Experts | None = None,
+  trained: ConfigDict | None = None,
+) -> Bench:
   """The bench of a configuration; see `search.plan`.
 
-  `experts`: a pool that is not to be loaded; nothing but replies is lent of it.
+  Args:
+    experts: a pool that is not to be loaded; nothing but replies is lent of it.
+    trained: the config that made the pool's experts, for methods that train.
   """
   if experts is not None:
     return Bench(search.plan(config, experts=experts))
@@ -114,12 +121,30 @@ def bench(config: ConfigDict, experts: Experts | None = None) -> Bench:
   task = search.task(resolved)  # first: it is checked in seconds
   placed = engine.place(search.pool(resolved, task), resolved.engine, keep=False)
   plan = search.plan(config, experts=placed.experts())
-  return Bench(plan, base.Lent(sampling=placed.sampled))
+  return Bench(plan, lending.lent(resolved, placed, trained))
 
 
 def check(name: str, known: Mapping[str, base.Method]) -> None:
   """Raises ValueError for an unknown method, before anything is loaded."""
   lookup.check("--baseline", name, known)
+
+
+def options(given: Sequence[str]) -> dict[str, Any]:
+  """{name: value} of "name=value"; what is no literal of Python is text.
+
+  Raises:
+    ValueError: one of them has no "=".
+  """
+  found = {}
+  for text in given:
+    name, equals, value = text.partition("=")
+    if not equals:
+      raise ValueError(f"--option={text!r}: allowed is name=value.")
+    try:
+      found[name] = ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+      found[name] = value
+  return found
 
 
 def known(extra: str = "") -> dict[str, base.Method]:

@@ -61,3 +61,12 @@ def test_two_methods_on_one_bench_share_calls_and_count_their_own(bench):
   again = bench.row("chain", bench.setting(1, 200), methods.known())
   assert again["calls"] == first["calls"] and again["dev"] == first["dev"]
   assert bench.meter.spent["made"] == made
+
+
+def test_options_are_literals_or_words():
+  found = methods.options(
+    ["merge=ties", "density=.2", "weights=[1, 0]", "matched=True"]
+  )
+  assert found == {"merge": "ties", "density": 0.2, "weights": [1, 0], "matched": True}
+  with pytest.raises(ValueError, match="name=value"):
+    methods.options(["ties"])
