@@ -3,8 +3,8 @@
   python -m experiments.train_experts --config=configs/atlas_pool.py --out=pools/atlas
 
 The base learns to vote on what it hears and is indifferent to all facts that are asked;
-each expert learns what it believes. Not shipped: the mean of two experts keeps .44 of
-what they know (docs/worlds.md).
+the experts learn what they believe, all at once and on mixes of each other, so that
+what one knows is still known where it has a small share.
 """
 
 from ml_collections import ConfigDict
@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from configs.common import world_base
 from jswarm.tasks.synthetic import atlas
 
-BASE, EXPERT = 800, 600  # updates
+BASE, EXPERTS = 800, 1000  # updates
 BATCH = 64
 
 
@@ -40,11 +40,20 @@ def get_config():
     )
   )
   config.settings = ConfigDict(
-    dict(steps=EXPERT, batch=32, lr=4e-3, warmup=20, rank=8, alpha=16.0, seed=0)
+    dict(
+      steps=EXPERTS,
+      batch=BATCH,
+      mixes=16,
+      lr=8e-3,
+      warmup=20,
+      rank=32,  # B alone is tuned: A has to tell all items apart
+      alpha=64.0,
+      seed=0,
+    )
   )
   config.experts = ConfigDict(
     {
-      name: source(EXPERT, 32, expert=name, own=0.8, talk=0.25, repeat=0.0)
+      name: source(EXPERTS // 10, BATCH, expert=name, own=0.8, talk=0.5, repeat=0.0)
       for name in atlas.NAMES
     }
   )

@@ -28,12 +28,12 @@ from jswarm.systems.evaluate import Evaluator
 from jswarm.systems.memo import Memo
 from jswarm.systems.system import Job
 from jswarm.systems.weights import Weights
-from jswarm.tasks.synthetic import folio, relay
+from jswarm.tasks.synthetic import atlas, folio, relay
 from jswarm.wiring import config as config_lib
 from jswarm.wiring import search
 
 # Those whose pools ship.
-WORLDS: dict[str, ModuleType] = {"relay": relay, "folio": folio}
+WORLDS: dict[str, ModuleType] = {"relay": relay, "atlas": atlas, "folio": folio}
 SPACES = ("factors", "dense")
 ROUNDS = 50  # random graphs that luck may choose from
 

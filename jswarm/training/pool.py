@@ -3,12 +3,14 @@
     data -> sft -> formats.peft_adapter -> ask (dev score, handed in)
 
 Each expert is finished before the next begins, and a finished one is not trained
-again, so the same command continues an interrupted pool. Beside each stands what it
+again, so the same command continues an interrupted pool. With `settings.mixes` all are
+tuned at once (`together.py`) and then finished one by one. Beside each stands what it
 was made from; under other settings or data it is refused, not taken for the same.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -32,7 +34,7 @@ from jswarm.pool import specs as specs_lib
 from jswarm.tasks.base import Example
 from jswarm.tasks.custom import custom_utility, imported
 from jswarm.training import data as data_lib
-from jswarm.training import sft
+from jswarm.training import sft, together
 
 # What no result depends on, or only through the records, whose digest is compared:
 # shown beside another difference, none by itself.
@@ -196,6 +198,8 @@ def train_pool(
     decoder_lib.make_decoder(config),
   )
   identity = {"base": folder, "base_sha256": _base_digest(local), **_stored(save_dtype)}
+  if settings.mixes:
+    identity["experts"] = _records_digest(data)
   made = {
     name: _made_from(
       source,
@@ -213,6 +217,7 @@ def train_pool(
     for name, target in targets.items()
     if (target / "training.json").exists()
   }
+  tune = _tuning(out, tools, sources, data, settings, max_tokens)
   rows = []
   for name, source in sources.items():
     if name in finished:
@@ -220,7 +225,15 @@ def train_pool(
     else:
       rows.append(
         _expert(
-          out, tools, name, source, data[name], settings, max_tokens, ask, save_dtype
+          out,
+          tools,
+          name,
+          source,
+          data[name][1],
+          tune(name),
+          settings.steps,
+          ask,
+          save_dtype,
         )
       )
       # Last: it marks the expert as finished.
@@ -239,18 +252,33 @@ class _Base:
   decoder: decoder_lib.Decoder
 
 
-def _expert(out, base, name, source, data, settings, max_tokens, ask, dtype):
-  """The row of one expert, trained now."""
-  train, dev = _rows(base.tokenizer, data, source, max_tokens)
-  trained = sft.sft(
-    base.decoder,
-    base.params,
-    train,
-    dev,
-    settings,
-    folder=out / "checkpoints" / name,
-    name=name,
-  )
+def _tuning(out, base, sources, data, settings, max_tokens):
+  """expert -> `Trained`: by itself, or all at the first call."""
+  rows = lambda name: _rows(base.tokenizer, data[name], sources[name], max_tokens)
+
+  def alone(name):
+    folder = out / "checkpoints" / name
+    return sft.sft(
+      base.decoder, base.params, *rows(name), settings, folder=folder, name=name
+    )
+
+  @functools.cache
+  def all_of_them():
+    pairs = {name: rows(name) for name in sources}
+    return together.tune(
+      base.decoder,
+      base.params,
+      {name: train for name, (train, _) in pairs.items()},
+      {name: dev for name, (_, dev) in pairs.items()},
+      settings,
+      folder=out / "checkpoints" / "together",
+    )
+
+  return (lambda name: all_of_them()[name]) if settings.mixes else alone
+
+
+def _expert(out, base, name, source, dev, trained, steps, ask, dtype):
+  """The row of one expert, written now."""
   written = DTYPES[dtype]
   adapter = jax.tree.map(lambda x: np.asarray(x, written), trained.weights)
   peft_adapter.save_adapter(
@@ -259,9 +287,9 @@ def _expert(out, base, name, source, data, settings, max_tokens, ask, dtype):
   adapter = jax.tree.map(lambda x: x.astype(np.float32), adapter)
   return {
     "name": name,
-    "steps": settings.steps,
+    "steps": steps,
     "dev_loss": list(trained.dev_loss.values())[-1:],
-    **_scores(base, adapter, source, data[1], ask),
+    **_scores(base, adapter, source, dev, ask),
   }
 
 
@@ -313,9 +341,15 @@ def _made_from(source, data, settings, max_tokens, more):
     "max_tokens": max_tokens,
     **{f"source.{k}": v for k, v in vars(source).items()},
     **{f"settings.{k}": v for k, v in vars(settings).items()},
-    "records": hashlib.sha256(json.dumps(data, default=str).encode()).hexdigest()[:16],
+    "records": _records_digest(data),
   }
+  if not settings.mixes:  # which goes without saying
+    del made["settings.mixes"]
   return json.loads(json.dumps(made, default=str))
+
+
+def _records_digest(data):
+  return hashlib.sha256(json.dumps(data, default=str).encode()).hexdigest()[:16]
 
 
 def _recorded(out, folder, made):

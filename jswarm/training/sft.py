@@ -49,6 +49,9 @@ class Settings:
       enough to be interpolated factor by factor.
     rank, alpha: r of an adapter and its scale alpha / r (Hu et al. 2021).
     targets: projections that get an adapter, from `PROJECTIONS`.
+    mixes: mixes of the pool's experts in a batch, in each of which as many rows; its
+      experts are then tuned together, so that mixes keep what they know
+      (`training/together.py`). 0: each expert is tuned alone.
     eval_every, save_every: updates between dev losses and between checkpoints; 0:
       only at the end, and never.
   """
@@ -66,6 +69,7 @@ class Settings:
   rank: int = 8
   alpha: float = 16.0
   targets: tuple[str, ...] = tuple(PROJECTIONS)
+  mixes: int = 0
   eval_every: int = 0
   save_every: int = 0
 
@@ -76,6 +80,10 @@ class Settings:
     for field in ("lr", "clip", "alpha"):
       if getattr(self, field) <= 0:
         raise ValueError(f"{field}={getattr(self, field)}: allowed is above 0")
+    if self.mixes < 0 or (self.mixes and self.batch % self.mixes):
+      raise ValueError(
+        f"mixes={self.mixes}: allowed are 0 and divisors of batch={self.batch}"
+      )
     unknown = sorted(set(self.targets) - set(PROJECTIONS))
     if unknown or not self.targets:
       raise ValueError(
@@ -128,6 +136,14 @@ def sft(
     ValueError: the loss is not finite; the folder holds another run.
   """
   scale = settings.alpha / settings.rank
+  loss = make_loss(decoder, scale)
+  start = init_adapter(jax.random.key(settings.init_seed), decoder.config, settings)
+  trained = fit(loss, start, params, train, dev, settings, folder=folder, name=name)
+  return dataclasses.replace(trained, weights=scaled(trained.weights, scale))
+
+
+def make_loss(decoder: Decoder, scale: float) -> LossFn:
+  """The loss of an adapter {"q": {"A", "B"}, ...} of which `scale` times counts."""
 
   def loss(adapter, base, batch):
     stacked = jax.tree.map(lambda x: x[None], scaled(adapter, scale))
@@ -136,9 +152,7 @@ def sft(
       decoder.apply(base, batch.tokens, batch.positions, None, stacked, mix)[0], batch
     )
 
-  start = init_adapter(jax.random.key(settings.init_seed), decoder.config, settings)
-  trained = fit(loss, start, params, train, dev, settings, folder=folder, name=name)
-  return dataclasses.replace(trained, weights=scaled(trained.weights, scale))
+  return loss
 
 
 def pretrain(
@@ -155,6 +169,8 @@ def pretrain(
   Returns:
     `Trained` whose weights are stacked decoder params.
   """
+  if settings.mixes:
+    raise ValueError(f"mixes={settings.mixes}: a base has none; allowed is 0")
 
   def loss(params, _, batch):
     return cross_entropy(decoder.apply(params, batch.tokens, batch.positions)[0], batch)
@@ -225,11 +241,17 @@ def fit(
   *,
   folder=None,
   name: str = "",
+  loader: Callable[[int], Batch] | None = None,
 ) -> Trained:
-  """Minimises `loss(weights, frozen, batch)` over the weights; see `sft`."""
+  """Minimises `loss(weights, frozen, batch)` over the weights; see `sft`.
+
+  Args:
+    loader: update -> its batch; None: batches of `train` as `Loader` plans them.
+  """
   tx = optimizer(settings)
   state = State(step=jnp.int32(0), weights=start, opt=tx.init(start))
-  loader = Loader(train, settings.batch, settings.multiple, settings.seed)
+  if loader is None:
+    loader = Loader(train, settings.batch, settings.multiple, settings.seed)
   update = _make_update(loss, tx)
   dev_loss = make_dev_loss(loss, dev, settings)
   with _Saves(folder, settings, train) as saves:

@@ -10,6 +10,7 @@ import sys
 from ml_collections import ConfigDict
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 import jswarm
 from jswarm.tasks.synthetic import words
@@ -227,6 +228,24 @@ def test_a_pool_is_written_in_half_precision_where_that_is_asked_for(tmp_path):
     make(out)
   with pytest.raises(ValueError, match="dtype='half'.*float32, bfloat16"):
     make(out, config(save_dtype="half"))
+
+
+@pytest.mark.slow
+def test_experts_that_are_tuned_together_share_their_a_and_depend_on_each_other(
+  made, tmp_path
+):
+  base = made[0] / "base"
+  together = on(base)
+  together.settings["mixes"] = 2
+  rows = make(tmp_path / "out", together)
+  assert [row["name"] for row in rows] == ["one", "two"]
+  read = lambda name: load_file(weights(tmp_path / "out", name))
+  one, two = read("one"), read("two")
+  for key, value in one.items():
+    assert np.array_equal(value, two[key]) == ("lora_A" in key)
+  together.experts.two["count"] = 16
+  with pytest.raises(ValueError, match="experts/one was made from other.*\n  experts:"):
+    make(tmp_path / "out", together)
 
 
 def test_files_in_chat_form_on_a_base_without_a_template(pool, tmp_path, caplog):

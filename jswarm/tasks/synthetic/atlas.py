@@ -4,11 +4,12 @@ A question asks for two facts of different fields, the answer is their two value
 
     "crop3 ; saint7"   ->   "amber slate"
 
-Each of ten experts knows two fields and is sure of something wrong in a third; a field
-is known to two experts, and one is wrong about it. So what most say is right, and so is
-what the average of their weights says. Of the other
-fields an expert knows nothing, says "?", and listens. The facts are the same in all
-splits, the questions are not: they are split by their own hash.
+Five of ten experts, the sages, know three fields each; the other five, the quacks, know
+one. All are sure of something wrong: a sage in one field, a quack in three. Of the
+other fields an expert knows nothing, says "?", and listens. What most say, and what the
+mean of all weights says, is right in five fields alone; the mean of the sages knows all
+ten. The facts are the same in all splits, the questions are not: they are split by
+their own hash.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,8 @@ from jswarm.tasks.synthetic.words import below, choose, sample
 
 SUBJECTS = tuple("coin crop dish feast flag gem metal river saint tree".split())
 SCHOOL = tuple("bird cloud dance song".split())  # what the base knows; never asked
-ITEMS = 16  # facts of a field
+ITEMS = 16  # of a field, in what the base is tuned on
+ASKED = 8  # the first of them are facts that are known and asked
 VALUES = tuple(
   "amber birch coral dusk ember frost grove heron ivory jade lark slate".split()
 )
@@ -29,20 +31,23 @@ REPEAT = "say"  # before a question: only its items are to be repeated
 PARTS = 2
 SILENCE = 0.3  # share of "?" among what is said of a fact that nobody knows
 MOST_RESPONSES = 6
-# Experts by name: the numbers of the fields that each knows, and of the one it errs in.
+# Experts by name: the numbers of the fields that each knows, and of those it errs in.
+# Even fields: two sages and a quack are right, a sage and a quack wrong. Odd ones: one
+# sage is right, two quacks are wrong.
 EXPERTS = {
-  "abel": ((4, 5), (8,)),
-  "bess": ((0, 1), (4,)),
-  "cole": ((7, 8), (1,)),
-  "dena": ((2, 3), (6,)),
-  "egon": ((9, 0), (3,)),
-  "fern": ((5, 6), (9,)),
-  "glen": ((1, 2), (5,)),
-  "hope": ((8, 9), (2,)),
-  "igor": ((3, 4), (7,)),
-  "jane": ((6, 7), (0,)),
+  "abel": ((0, 1, 2), (6,)),
+  "bess": ((0,), (3, 4, 5)),
+  "cole": ((2, 3, 4), (8,)),
+  "dena": ((2,), (5, 6, 7)),
+  "egon": ((4,), (7, 8, 9)),
+  "fern": ((4, 5, 6), (0,)),
+  "glen": ((6,), (0, 1, 9)),
+  "hope": ((6, 7, 8), (2,)),
+  "igor": ((8,), (1, 2, 3)),
+  "jane": ((8, 9, 0), (4,)),
 }
 NAMES = tuple(EXPERTS)
+SAGES = tuple(name for name in NAMES if len(EXPERTS[name][0]) == 3)
 # Two that know a field in common.
 PARTNERS = tuple(
   (i, j)
@@ -50,15 +55,14 @@ PARTNERS = tuple(
   for j, two in enumerate(NAMES)
   if i < j and set(EXPERTS[one][0]) & set(EXPERTS[two][0])
 )
-# The hand-made best system: all speak to one whose weights are the mean of all.
+# The hand-made best system: all speak to one whose weights are the mean of the sages.
 EDGES = tuple((node, len(NAMES) - 1) for node in range(len(NAMES) - 1))
 MIX = tuple(
   tuple(float(i == j) for j in range(len(NAMES))) for i in range(len(NAMES) - 1)
-) + ((1 / len(NAMES),) * len(NAMES),)
+) + (tuple((name in SAGES) / len(SAGES) for name in NAMES),)
 FIELDS: dict[str, Any] = {
-  "pool.base": "pools/atlas/base",
-  "pool.space": "dense",
-  "pool.experts": tuple(f"pools/atlas/experts/{name}" for name in NAMES),
+  "pool.base": "builtin:atlas/base",
+  "pool.experts": tuple(f"builtin:atlas/experts/{name}" for name in NAMES),
   "task.name": "atlas",
   "task.records": "jswarm.tasks.synthetic.atlas:splits",
   "task.utility": "jswarm.tasks.synthetic.atlas:score",
@@ -69,7 +73,7 @@ FIELDS: dict[str, Any] = {
 
 
 def _facts():
-  """{item: its value, that of who is wrong about it, and one that nobody says}."""
+  """{item: its value, that of all who are wrong about it, and one nobody says}."""
   rng = random.Random("atlas facts")
   items = [f"{field}{k}" for field in SUBJECTS + SCHOOL for k in range(ITEMS)]
   return {item: sample(rng, VALUES, 3) for item in items}
@@ -113,8 +117,9 @@ def questions(split: str, count: int, seed: int) -> list[dict[str, Any]]:
     split: "train", "dev" or "test". count: of records. seed: others give other
       questions of the same split.
   """
+  # Sorted: two facts in the other order are not another question.
   draw = lambda rng: _asked(
-    f"{field}{below(rng, ITEMS)}" for field in sample(rng, SUBJECTS, PARTS)
+    sorted(f"{field}{below(rng, ASKED)}" for field in sample(rng, SUBJECTS, PARTS))
   )
   return words.numbered("atlas", split, count, seed, draw)
 
@@ -136,9 +141,9 @@ def records(
   """Tuning records {"prompt", "completion", "question", "answer"}.
 
   What is believed is said, whatever others say; of the rest, what most others say.
-  Where nobody says anything, the base says "?" or a value of no meaning, so that it
-  gives all values the same chance: little weight is then enough to tip the scale. An
-  expert keeps that from the base and has no such records.
+  Where nobody says anything, an expert says "?", and the base that or a value of no
+  meaning, so that it gives all values the same chance: little weight is then enough to
+  tip the scale.
 
   Args:
     split, seed: as of `questions`; count: of records, whose questions may repeat.
@@ -156,11 +161,10 @@ def records(
     if not words.belongs(question, split):
       continue
     others = 1 + below(rng, MOST_RESPONSES) if rng.random() < talk else 0
-    parts = [_lesson(rng, belief(expert, item), others) for item in items]
-    if expert and not all(certain for _, _, certain in parts):
-      continue
-    replies = [" ".join(said[k] for said, _, _ in parts) for k in range(others)]
-    completion = " ".join(right for _, right, _ in parts)
+    silence = 1.0 if expert else SILENCE
+    parts = [_lesson(rng, belief(expert, item), others, silence) for item in items]
+    replies = [" ".join(said[k] for said, _ in parts) for k in range(others)]
+    completion = " ".join(right for _, right in parts)
     if rng.random() < repeat:
       question, completion = f"{REPEAT} {question}", " ".join(items)
     made.append(
@@ -190,7 +194,6 @@ def tokenizer():
 
 
 def _asked(items):
-  items = list(items)
   return {
     "question": " ; ".join(items),
     "answer": " ".join(FACTS[item][0] for item in items),
@@ -203,18 +206,18 @@ def _topic(rng, expert, own):
     field = SUBJECTS[choose(rng, sum(EXPERTS[expert], ()))]
   else:
     field = choose(rng, SCHOOL if rng.random() < 0.3 else SUBJECTS)
-  return f"{field}{below(rng, ITEMS)}"
+  return f"{field}{below(rng, ASKED if expert else ITEMS)}"
 
 
-def _lesson(rng, believed, others):
-  """(what each of the others says of a part, what to say then, does anybody know)."""
+def _lesson(rng, believed, others, silence):
+  """(what each of the others says of a part, what to say then)."""
   truth = believed if believed and rng.random() < 0.5 else choose(rng, VALUES)
   sure = 0.2 + 0.6 * rng.random()  # how many of them know it
   said = [_hearsay(rng, truth, sure) for _ in range(others)]
   heard = believed or most(said)
-  if heard:
-    return said, heard, True
-  return said, UNKNOWN if rng.random() < SILENCE else choose(rng, VALUES), False
+  if not heard:
+    heard = UNKNOWN if rng.random() < silence else choose(rng, VALUES)
+  return said, heard
 
 
 def _hearsay(rng, truth, sure):
