@@ -11,6 +11,7 @@ from collections.abc import Callable
 import dataclasses
 import os
 import time
+from typing import Any
 
 from absl import logging
 import flax.struct
@@ -241,7 +242,7 @@ def fit(
   *,
   folder=None,
   name: str = "",
-  loader: Callable[[int], Batch] | None = None,
+  loader: Callable[[int], Any] | None = None,
 ) -> Trained:
   """Minimises `loss(weights, frozen, batch)` over the weights; see `sft`.
 
