@@ -16,6 +16,7 @@ def get_config():
   config.update_from_flattened_dict(atlas.FIELDS)
   config.task.dev_size = 50
   config.task.test_size = 300  # of 354 that there are
-  config.search.iterations = 8
+  config.search.iterations = 20
+  config.role.patience = config.weight.patience = 20
   config.log.baselines = True
   return config

@@ -18,6 +18,7 @@ def get_config(variant: str = "plain"):
   config.update_from_flattened_dict(folio.fields(variant))
   config.task.dev_size = 50
   config.task.test_size = 1000
-  config.search.iterations = 8
+  config.search.iterations = 20
+  config.role.patience = config.weight.patience = 20
   config.log.baselines = True
   return config

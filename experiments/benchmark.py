@@ -44,6 +44,7 @@ _DATA = flags.DEFINE_string(
 )
 _WORLD = flags.DEFINE_list("world", [], "Of worlds: some of them; empty: all.")
 _STEPS = flags.DEFINE_list("steps", [], "Of methods: role, weight, both; empty: all.")
+_VARIANT = flags.DEFINE_list("variant", [], "Of methods: some of a step's; empty: all.")
 _SEEDS = flags.DEFINE_integer("seeds", 5, "Of methods: searches of a variant.", 1)
 _DEV = flags.DEFINE_integer("dev", 4, "D, questions of a search.", 1)
 _PROFILE = flags.DEFINE_string(
@@ -71,6 +72,7 @@ def main(argv):
     data=_DATA.value,
     worlds=tuple(_WORLD.value),
     steps=tuple(_STEPS.value),
+    variants=tuple(_VARIANT.value),
     seeds=_SEEDS.value,
     dev=_DEV.value,
     profile=_PROFILE.value,

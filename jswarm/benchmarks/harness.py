@@ -33,7 +33,7 @@ class Options:
     model: folder of the model; data: a published gsm8k.json, or self-made questions
       where there is no such file.
     worlds: names of synthetic worlds; steps: role, weight, both; empty: all.
-    seeds: searches of a variant.
+    variants: of methods, some of a step's; empty: all. seeds: searches of a variant.
     dev: questions of a search; profile: folder of traces of our side, or empty.
   """
 
@@ -52,6 +52,7 @@ class Options:
   data: str = ""
   worlds: tuple[str, ...] = ()
   steps: tuple[str, ...] = ()
+  variants: tuple[str, ...] = ()
   seeds: int = 5
   dev: int = 4
   profile: str = ""

@@ -30,23 +30,23 @@ IMPRINT = {**PSO, "search.imprint": True}
 ROLE: dict[str, dict[str, Any]] = {
   "random": {"role.method": "random"},
   "pso": PSO,
-  "pso, greedy": {**PSO, "graph.top_p": 0.0},
-  "pso, p to 0": {**PSO, "graph.anneal": 8},
-  "pso, own noise": {**PSO, "graph.noise": "particle"},
-  "pso, standard": {**PSO, "graph.preferences": "standard"},
-  "pso, imprint": IMPRINT,
-  "pso, imprint, no repulsion": {**IMPRINT, "role.repel": 0.0},
+  "pso greedy": {**PSO, "graph.top_p": 0.0},
+  "pso p to 0": {**PSO, "graph.anneal": 10},
+  "pso own noise": {**PSO, "graph.noise": "particle"},
+  "pso standard": {**PSO, "graph.preferences": "standard"},
+  "pso imprint": IMPRINT,
+  "pso imprint no repulsion": {**IMPRINT, "role.repel": 0.0},
   "evolution": {"role.method": "evolution"},
 }
 WEIGHT: dict[str, dict[str, Any]] = {
-  "random, replace": {"weight.method": "random", "search.credit": "replace"},
-  "pso, jfk": {"search.credit": "jfk"},
-  "pso, replace": {"search.credit": "replace"},
-  "evolution, jfk": {"weight.method": "evolution", "search.credit": "jfk"},
-  "evolution, replace": {"weight.method": "evolution", "search.credit": "replace"},
+  "random replace": {"weight.method": "random", "search.credit": "replace"},
+  "pso jfk": {"search.credit": "jfk"},
+  "pso replace": {"search.credit": "replace"},
+  "evolution jfk": {"weight.method": "evolution", "search.credit": "jfk"},
+  "evolution replace": {"weight.method": "evolution", "search.credit": "replace"},
 }
 BOTH: dict[str, dict[str, Any]] = {
-  "random": {**ROLE["random"], **WEIGHT["random, replace"]},
+  "random": {**ROLE["random"], **WEIGHT["random replace"]},
   "as_published": {"search.mode": "as_published"},
   "paper": {"search.mode": "paper"},
   "fixed": {},
@@ -93,10 +93,12 @@ def run(options: Options) -> list[Record]:
 
 
 def compared(name: str, step: str, options: Options) -> list[Record]:
-  """A row a variant; each but the first is compared with it, seed by seed."""
+  """A row a variant, all or those of `options`; each but the first is compared with it,
+  seed by seed."""
   shared, rows, chance = None, [], None
-  for variant, changes in STEPS[step].items():
-    found = []
+  for variant in options.variants or STEPS[step]:
+    lookup.check("--variant", variant, STEPS[step])
+    changes, found = STEPS[step][variant], []
     for seed in range(options.seeds):
       config = _config(name, step, changes, seed, options)
       if shared is None:
@@ -117,7 +119,7 @@ def _config(name, step, changes: Mapping[str, Any], seed: int, options: Options)
   fields = {
     **worlds.WORLDS[name].FIELDS,
     "search.steps": step,
-    "search.iterations": 8,
+    "search.iterations": 20,
     "role.patience": 99,  # all go on as long
     "weight.patience": 99,
     "seed": seed,
