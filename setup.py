@@ -49,12 +49,14 @@ setup(
     "cuda12": ["jax[cuda12]>=0.10.2"],
     "tpu": ["jax[tpu]>=0.10.2"],
     "gym": ["reasoning-gym>=0.1.25,<0.2"],  # generators of questions as tasks
+    "figures": ["matplotlib>=3.9"],
     "benchmark": ["evosax>=0.3", "torch", "peft"],  # peers, each optional
     "test": [
       "pytest>=8",
       "pytest-xdist>=3",
       "hypothesis>=6.100",
       "networkx>=3",
+      "matplotlib>=3.9",
       # A minor version of these formats or finds what the one before did not.
       "ruff>=0.17,<0.18",
       "pyrefly>=1.5,<1.6",

@@ -44,7 +44,9 @@ def main(argv):
   bench = methods.bench(_CONFIG.value, trained=_TRAINED.value)
   options = methods.options(_OPTION.value)
   setting = bench.setting(_SEED.value, _CALLS.value, _VARIANT.value, options)
-  print(json.dumps(files.clean(bench.row(name, setting, known))))
+  row = bench.row(name, setting, known)
+  row.pop("scores", None)  # of every question: too long to read
+  print(json.dumps(files.clean(row)))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ MAY_IMPORT = {
   "training": "core model formats pool tasks",
   "report": "core systems",
   "baselines": "core graphs systems swarm",
+  "analysis": "core systems",
   "wiring": "core tasks graphs distributed model formats pool engine systems swarm run"
   " training baselines",
   "root": "core wiring pool engine run systems distributed",  # api, cli

@@ -1,7 +1,7 @@
 """Configurations -> typed settings and callables: where the two wings meet.
 
   defaults -> config -> skipping -> Resolved -> search, system, training
-                                             search -> lending -> methods
+                                             search -> lending -> methods -> contest
                                              -> memory -> validate
                                                        -> rehearsal -> estimate
 

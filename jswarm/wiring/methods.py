@@ -83,8 +83,8 @@ class Bench:
   def row(
     self, name: str, setting: base.Setting, known: Mapping[str, base.Method]
   ) -> dict[str, Any]:
-    """JSON-able: dev, test with its error, calls on dev and on test, curve, notes; or
-    why the method is not applicable."""
+    """dev, test with its error and scores, calls on dev and on test, curve, notes; or
+    why the method is not applicable. JSON-able by `files.clean`."""
     head = {"method": name, "variant": setting.variant, "seed": setting.seed}
     try:
       found = methods.find(name, setting, known)
@@ -96,6 +96,7 @@ class Bench:
       **head,
       "dev": found.dev,
       "test": scores.summary(on_test.scores),
+      "scores": on_test.scores.tolist(),
       "error": on_test.error,
       "calls": on_dev,
       "calls_test": self.meter.spent["calls"] - before,
