@@ -40,7 +40,10 @@ def run(session: Session) -> dict[str, Evaluation]:
   for name, choose in chosen.items():
     if name in rows:
       continue
+    before = dict(plan.meter.spent)
     job = choose()
+    for field, spent in plan.meter.spent.items():
+      session.on_dev[field] = session.on_dev.get(field, 0) + spent - before[field]
     logging.info("Testing %s on %d questions.", name, len(plan.task.test))
     done = session.evaluator.evaluate([job], plan.task.test)[0]
     rows[name] = [done.scores.tolist(), done.replies, done.error]

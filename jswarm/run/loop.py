@@ -69,7 +69,7 @@ def _run(plan, folder):
     "seconds_asking": round(plan.meter.seconds, 3),
     "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
   }
-  result = Result(found, session.reached.best, session.reached, tested)
+  result = Result(found, session.reached.best, session.reached, tested, session.on_dev)
   if files and ledger:
     ledger.close()
     files.finish(plan, result)

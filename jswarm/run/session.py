@@ -67,6 +67,7 @@ class Session:
       nothing on disk.
     state: after the last finished iteration; None before the first.
     history: a row an iteration. singles: dev utility of each expert alone, by name.
+    on_dev: what contenders of the final test spent on dev, in this life of the run.
   """
 
   plan: Plan
@@ -77,6 +78,7 @@ class Session:
   state: State | None = None
   history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
   singles: dict[str, float] = dataclasses.field(default_factory=dict)
+  on_dev: dict[str, int] = dataclasses.field(default_factory=dict)
 
   @property
   def evaluator(self) -> Evaluator:
@@ -125,12 +127,14 @@ class Result:
     results: the content of results.json.
     system: the best system of the search; state: the whole last state.
     tested: the evaluation on test of each contender, by name.
+    on_dev: what choosing the contenders spent, of `Meter.FIELDS`.
   """
 
   results: dict[str, Any]
   system: System
   state: State
   tested: dict[str, Evaluation]
+  on_dev: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 def _or_low(value):

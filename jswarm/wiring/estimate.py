@@ -117,7 +117,11 @@ def estimate(config: ConfigDict, timed: bool = True) -> Estimate:
   timer = _Timer(resolved, task) if timed else None
   say = timer.phrases if timer else _guessed(task.limit)
   variety = _VARIETY if task.limit <= _SHORT else _VARIETY_LONG
-  count = lambda kinds: rehearsal.rehearse(resolved, task, specs, checked, say, kinds)
+  rater = search.rater(resolved, task)
+  judge = rater if isinstance(rater, int) else None
+  count = lambda kinds: rehearsal.rehearse(
+    resolved, task, specs, checked, say, kinds, judge
+  )
   most, expected = count(0), count(variety)  # the second one compiles nothing
   moving = memory.moving(resolved, specs, checked)
   shapes = memory.shapes(resolved, specs, checked)
@@ -148,6 +152,7 @@ def lines(found: Estimate) -> list[str]:
     f"tokens of calls that are made: about {e.prompt_tokens:,.0f} of prompts and"
     f" {e.new_tokens:,.0f} new ones; the final test is"
     f" {found.expected.test.made / max(1, e.made):.0%} of the calls",
+    *_verdicts(found),
     f"memory: {footprint.told(found.memory)}",
     f"disk: {_mib(found.checkpoint)} a checkpoint, {_mib(found.saved)} for the found"
     " experts at most",
@@ -281,6 +286,18 @@ def _elsewhere(device: Accelerator, task, shapes, found) -> float | None:
   return total
 
 
+def _verdicts(found: Estimate) -> list[str]:
+  """A line on a judge that is no expert of the pool, if there is one."""
+  e, m = found.expected.verdicts, found.most.verdicts
+  if not e.calls:
+    return []
+  return [
+    f"verdicts of a judge that is asked apart: about {e.made:,.0f} (at most"
+    f" {max(m.made, e.made):,.0f}) with {e.prompt_tokens:,.0f} tokens of prompts, as"
+    " the pool's first expert counts them; its time is not in the seconds below"
+  ]
+
+
 def _mib(count: int) -> str:
   return f"{count / 2**20:,.1f} MiB"
 
@@ -289,7 +306,7 @@ def as_json(found: Estimate) -> dict[str, Any]:
   """The figures of an estimate."""
   counts = lambda r: {
     name: getattr(r, name)._asdict()
-    for name in ("search", "iteration", "test", "whole")
+    for name in ("search", "iteration", "test", "whole", "verdicts")
   }
   return {
     "calls_bound": found.calls_bound,

@@ -59,7 +59,8 @@ class Rehearsed(NamedTuple):
 
   Attributes:
     search: of the whole search; iteration: of one iteration on average; test: of the
-      final test.
+      final test, with what its contenders ask on dev.
+    verdicts: of a judge that is no expert of the pool, which is asked apart.
     waves: times that the pool is asked in the search.
     seconds: of all that is no model: prompts, graphs, particles.
     inner: some requests of nodes that read others, as they were made.
@@ -71,6 +72,7 @@ class Rehearsed(NamedTuple):
   waves: int
   seconds: float
   inner: list[Request]
+  verdicts: Counts
 
   @property
   def whole(self) -> Counts:
@@ -107,11 +109,13 @@ def rehearse(
   checked: load.Checked,
   phrases: Phrases,
   variety: int,
+  rater: int | None = None,
 ) -> Rehearsed:
   """Runs the search on as many examples as take seconds.
 
   Args:
     phrases: what is said; each of some tokens.
+    rater: the expert of the pool that judges; None: none of them.
     variety: how many different replies an expert gives to prompts that differ in what
       they quote; 0: never the same twice, which makes the most calls.
   """
@@ -132,16 +136,26 @@ def rehearse(
     judge=task.judge and dataclasses.replace(task.judge, parse=_rating),
   )
   dev, test = len(task.dev) / few, len(task.test) / max(1, len(small.test))
+  bench = None
+  if small.judge and rater is None:
+    bench = _Bench(small, texts.unloaded(specs, checked, config.engine))
+    small = dataclasses.replace(
+      small, judge=dataclasses.replace(small.judge, prompt=bench.prompt)
+    )
   search = iteration = tested = Counts(0, 0, 0, 0)
   asked, seconds = _Asked(phrases, variety), 0.0
   for run in range(_RUNS):
     began = time.perf_counter()
-    rows, whole = _run(config, run, small, _pool(specs, checked, config, groups, asked))
+    if bench:
+      bench.begin()
+    pool = _pool(specs, checked, config, groups, asked)
+    rows, whole, on_dev = _run(config, run, small, pool, rater)
     seconds += time.perf_counter() - began
     search = search.plus(rows[-1], dev / _RUNS)
     between = rows[-1].plus(rows[0], -1.0)
     iteration = iteration.plus(between, dev / _RUNS / max(1, len(rows) - 1))
-    tested = tested.plus(whole.plus(rows[-1], -1.0), test / _RUNS)
+    after = whole.plus(rows[-1], -1.0).plus(on_dev, -1.0)
+    tested = tested.plus(after, test / _RUNS).plus(on_dev, dev / _RUNS)
   return Rehearsed(
     search,
     iteration,
@@ -149,17 +163,19 @@ def rehearse(
     waves=asked.waves // _RUNS,
     seconds=(seconds - asked.seconds) * dev / _RUNS,
     inner=asked.inner,
+    verdicts=bench.counts(dev / _RUNS, test / _RUNS) if bench else Counts(0, 0, 0, 0),
   )
 
 
-def _run(config, run, task, pool) -> tuple[list[Counts], Counts]:
-  """(after each iteration, after the final test) of a search that draws other numbers
-  in each run."""
+def _run(config, run, task, pool, rater) -> tuple[list[Counts], Counts, Counts]:
+  """(after each iteration, after the final test, of that on dev) of a search that draws
+  other numbers in each run."""
   meter = Meter()
   with _quiet():
-    plan = dataclasses.replace(_plan(config, task, pool, meter), seed=config.seed + run)
-    result = loop.run(plan, None)
-  return [_counts(row) for row in result.results["history"]], _counts(meter.spent)
+    plan = _plan(config, task, pool, meter, rater)
+    result = loop.run(dataclasses.replace(plan, seed=config.seed + run), None)
+  rows = [_counts(row) for row in result.results["history"]]
+  return rows, _counts(meter.spent), _counts(result.on_dev)
 
 
 def _pool(specs, checked, config, groups, asked: "_Asked") -> Experts:
@@ -215,14 +231,53 @@ def _particles(count):
   return {"w": jnp.asarray(rows, jnp.float32)}
 
 
-def _plan(config, task, pool: Experts, meter) -> session.Plan:
+class _Bench:
+  """A judge that is no expert of the pool: what it is asked, by split.
+
+  Verdicts are asked once for a question, whatever the split, in all of a search; tokens
+  are those of the pool's first expert, since nobody knows a server's.
+  """
+
+  def __init__(self, task: base.Task, words: Experts):
+    self._judge, self._words = task.judge, words
+    self._test = {id(example) for example in task.test}
+    self._asked = {False: [0, 0, 0], True: [0, 0, 0]}  # calls, made, tokens
+    self._seen: set[str] = set()
+
+  def prompt(self, example, reply) -> str:
+    text = self._judge.prompt(example, reply)
+    counts = self._asked[id(example) in self._test]
+    counts[0] += 1
+    if text not in self._seen:
+      self._seen.add(text)
+      counts[1] += 1
+      counts[2] += self._words.count(0, text)
+    return text
+
+  def begin(self) -> None:
+    """Another search, which knows nothing of those before."""
+    self._seen.clear()
+
+  def counts(self, dev: float, test: float) -> Counts:
+    """Of all runs, each split times a number."""
+    of = lambda c: Counts(c[0], c[1], c[2], c[1] * self._judge.limit)
+    nothing = Counts(0, 0, 0, 0)
+    on_dev, on_test = of(self._asked[False]), of(self._asked[True])
+    return nothing.plus(on_dev, dev).plus(on_test, test)
+
+
+def _verdicts(requests: Sequence[Request]) -> list[Reply]:
+  return [Reply(request.prompt, 0, 0) for request in requests]
+
+
+def _plan(config, task, pool: Experts, meter, rater) -> session.Plan:
   # Nobody knows what the utility will be: patience is not what is counted.
   patient = dataclasses.replace(
     config.swarm.role, patience=config.swarm.iterations + config.swarm.role.patience
   )
   judge = None
   if task.judge:
-    judge = lambda memo: memo.as_loaded(0)
+    judge = lambda memo: _verdicts if rater is None else memo.as_loaded(rater)
   return session.Plan(
     seed=config.seed,
     task=task,

@@ -99,7 +99,7 @@ def test_a_pool_that_no_device_holds_is_told(tiny):
   checked = search.load.check_pool(specs)
   shapes = memory.shapes(resolved, specs, checked)
   counts = rehearsal.Counts(500, 300, 30_000, 2_000)
-  found = rehearsal.Rehearsed(counts, counts, counts, 30, 1.0, [])
+  found = rehearsal.Rehearsed(counts, counts, counts, 30, 1.0, [], counts)
   small = estimate.Accelerator(1e3, 1e12, 1e12)
   assert estimate._elsewhere(small, task, shapes, found) is None
   slow, fast = (
@@ -107,6 +107,57 @@ def test_a_pool_that_no_device_holds_is_told(tiny):
     for read in (1e8, 1e12)
   )
   assert 0 < fast < slow
+
+
+def _rehearsed(config, monkeypatch, **changes):
+  """Counts on all examples, in one run: what a search takes, but for chance."""
+  monkeypatch.setattr(rehearsal, "_RUNS", 1)
+  resolved = config_lib.resolve(config_lib.override(config, changes))
+  task, specs = search.task(resolved), search.chosen(resolved)
+  rater = search.rater(resolved, task)
+  return rehearsal.rehearse(
+    resolved,
+    task,
+    specs,
+    search.load.check_pool(specs),
+    lambda expert: [f"{expert} a", "b c", "d"],
+    3,
+    rater if isinstance(rater, int) else None,
+  )
+
+
+@pytest.mark.slow
+def test_random_search_is_counted_on_dev(tiny, monkeypatch):
+  """It scores on dev as many graphs as the search did systems, and tests one."""
+  plain = _rehearsed(tiny, monkeypatch)
+  found = _rehearsed(tiny, monkeypatch, **{"log.baselines": True})
+  assert found.search == plain.search
+  dev, test, n = 6, 8, 3
+  systems = 2 + 3 + 3 * (2 + 1 + 2 * 3 + 1)  # at most, see the bound above
+  more = found.test.calls - plain.test.calls
+  assert more <= n * systems * dev + 5 * n * test
+  monkeypatch.setattr(rehearsal, "_EXAMPLES", 3)  # splits are scaled apart
+  few = _rehearsed(tiny, monkeypatch, **{"log.baselines": True})
+  assert 1 / _FACTOR < few.test.calls / found.test.calls < _FACTOR
+
+
+@pytest.mark.slow
+def test_verdicts_of_a_server_are_counted_apart_from_the_pool(tiny, monkeypatch):
+  # What is said decides who wins, and with it what is asked.
+  monkeypatch.setattr(rehearsal, "_rating", lambda verdict: 5.0)
+  judged = {
+    "task.kind": "judge",
+    "task.utility": "",
+    "task.judge": "http://localhost:1/v1",
+    "task.judge_model": "rater",
+  }
+  served = _rehearsed(tiny, monkeypatch, **judged)
+  verdicts = served.verdicts
+  assert 0 < verdicts.made <= verdicts.calls and verdicts.prompt_tokens > 0
+  inside = _rehearsed(tiny, monkeypatch, **{**judged, "task.judge": "skill0"})
+  assert inside.verdicts.calls == 0
+  assert inside.whole.calls == served.whole.calls + verdicts.calls
+  assert inside.whole.made == served.whole.made + verdicts.made
 
 
 @pytest.mark.slow
