@@ -157,7 +157,7 @@ class Progress:
 
 def planned_calls(plan: Plan) -> int:
   """Node executions if patience never ends the search: (T+1)(N+M) n D_dev, the
-  experts alone on dev, and the final systems on test."""
+  experts alone on dev, and the final systems on test and on what is held out."""
   settings, num = plan.settings, len(plan.experts.names)
   steps = {
     "both": settings.graphs + settings.assignments,
@@ -166,7 +166,8 @@ def planned_calls(plan: Plan) -> int:
   }[settings.steps]
   dev, test = len(plan.task.dev), len(plan.task.test)
   systems = 5 if plan.baselines else 2
-  return num * ((settings.iterations + 1) * steps * dev + dev + systems * test) + test
+  search = (settings.iterations + 1) * steps * dev + dev
+  return num * (search + len(plan.task.held) + systems * test) + test
 
 
 def _own(record) -> bool:

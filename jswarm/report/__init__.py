@@ -2,7 +2,7 @@
 
   results.json -> tables
 
-Public: tables.table, tables.sweep_table.
+Public: tables.table, tables.sweep_table, tables.draws_table.
 
 Tested elsewhere: tables in launchers.
 """

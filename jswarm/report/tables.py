@@ -81,6 +81,37 @@ def sweep_table(runs: Sequence[Mapping[str, Any]]) -> str:
   return "\n".join(lines)
 
 
+def draws_table(summary: Mapping[str, Any]) -> str:
+  """Markdown of a summary of draws: all of them, the best on dev first, then the chosen
+  one's score where it was chosen beside its score where nothing was."""
+  rows, chosen = summary["rows"], summary["chosen"]
+  header = list(rows[0])
+  lines = [_row(["draw", *header]), _row(["---"] * (len(header) + 1))]
+  order = sorted(range(len(rows)), key=lambda k: -_or_low(rows[k]["dev"]))
+  for k in order:
+    lines.append(_row([str(k), *(_cell(rows[k][name]) for name in header)]))
+  lines.append(
+    _row(["mean", *(_cell(summary["mean"].get(name, "")) for name in header)])
+  )
+  best = rows[chosen]
+  lines.append(
+    f"\nOf {summary['count']} draws {chosen} is chosen, on dev: {_cell(best['dev'])}"
+    f" there, {_cell(best['held_out'])} on dev questions that chose nothing,"
+    f" {_cell(best['test'])} on test."
+  )
+  return "\n".join(lines)
+
+
+def _cell(value):
+  if isinstance(value, float):
+    return "-" if value != value else f"{value:.3f}".removesuffix("0")
+  return "-" if value is None else str(value)
+
+
+def _or_low(value):
+  return -float("inf") if value is None or value != value else value
+
+
 def _row(cells):
   return "| " + " | ".join(cells) + " |"
 

@@ -47,6 +47,7 @@ ADDED = {
   "task.judge_seconds": 120.0,
   "task.problems": "refuse",
   "task.ratings": "points",
+  "task.held_out": 0.0,
   "pool.thinking": None,
   "pool.skip_bad": False,
   "pool.skipped": [],

@@ -52,6 +52,19 @@ def run(session: Session) -> dict[str, Evaluation]:
   return {name: _evaluation(*rows[name]) for name in chosen}
 
 
+def held_out(session: Session) -> Evaluation | None:
+  """The best system on the part of dev that chose nothing; None where there is none.
+
+  Asked after the tests, whose count of calls is kept: a run that is killed here asks
+  again, and its ledger answers.
+  """
+  plan, best = session.plan, session.reached.best
+  if not plan.task.held:
+    return None
+  job = artifact.job_of(best, session.memo.named(best.weights))
+  return session.evaluator.evaluate([job], plan.task.held)[0]
+
+
 def contenders(session: Session) -> dict[str, Callable[[], Answerer]]:
   """Who is tested, by name, chosen when its turn comes; all but the first stand on
   weights as they came."""

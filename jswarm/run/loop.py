@@ -63,7 +63,7 @@ def _run(plan, folder):
   reason = _search(session)
   # 3. Test, and say what was found.
   tested = final_test.run(session)
-  found = results.of(session, reason, tested)
+  found = results.of(session, reason, tested, final_test.held_out(session))
   found["timing"] = {
     "seconds": round(plan.clock() - began, 3),
     "seconds_asking": round(plan.meter.seconds, 3),

@@ -13,12 +13,18 @@ from jswarm.systems.evaluate import Evaluation
 SCHEMA = 1
 
 
-def of(session: Session, reason: str, tested: Mapping[str, Evaluation]) -> dict:
+def of(
+  session: Session,
+  reason: str,
+  tested: Mapping[str, Evaluation],
+  held: Evaluation | None = None,
+) -> dict:
   """The content of results.json but `timing`: two runs of one seed agree on all of it.
 
   Args:
     session: at its end. reason: why the search ended.
     tested: the evaluation on test of each contender, by name.
+    held: of the best system on the part of dev that chose nothing, where there is one.
   """
   plan, state = session.plan, session.reached
   accepted = changes.read(session.files.folder) if session.files else []
@@ -33,6 +39,7 @@ def of(session: Session, reason: str, tested: Mapping[str, Evaluation]) -> dict:
       "system": float(state.best.utility),
       "initial": float(state.initial.utility),
       "best_single": session.singles[best_single],
+      **({"held_out": _row(held)} if held else {}),
     },
     "test": {name: _row(evaluation) for name, evaluation in tested.items()},
     "best_single": best_single,

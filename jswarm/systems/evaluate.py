@@ -139,7 +139,7 @@ class Evaluator:
   def check_room(self, problems: list[str] | None = None) -> None:
     """Raises ValueError if a question of the task cannot fit an expert's context; with
     `problems` it takes the messages for all of them."""
-    examples = [*self.task.dev, *self.task.test]
+    examples = [*self.task.dev, *self.task.held, *self.task.test]
     questions = self._questions(examples, map(self.task.prompt, examples))
     limit = self.task.limit
     prompts.check_room(questions, self.memo.experts, self.wording, limit, problems)

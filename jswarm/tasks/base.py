@@ -93,6 +93,7 @@ class Task:
     chat: wrap prompts in the chat template.
     dev: the examples that the search sees.
     test: the examples for the one final score; may be empty.
+    held: examples of dev that the search does not see; usually none.
     prompt: example -> what the system is asked.
     score: `score(examples, replies)` -> float64 [X]; NaN is missing, never a made
       up 0 or 1. A reply of None is missing. With `followup` it is the accuracy of
@@ -120,3 +121,4 @@ class Task:
   needs_context: bool
   spec: dict[str, Any]
   bounds: tuple[float, float] | None = None
+  held: tuple[Example, ...] = ()

@@ -19,6 +19,12 @@ _NO_WISHES, _BY_KIND = Wishes(), Judging()
 class _Splits(NamedTuple):
   dev: tuple[Example, ...]
   test: tuple[Example, ...]
+  held: tuple[Example, ...] = ()  # was dev
+
+  def named(self) -> dict[str, tuple[Example, ...]]:
+    """By name; what is held out only where something is."""
+    splits = {"dev": self.dev, "test": self.test}
+    return {**splits, "held": self.held} if self.held else splits
 
 
 class _Asking(NamedTuple):
@@ -69,6 +75,7 @@ def load_task(
     _cut(splits.dev, "dev", wishes.dev_size, places, problems),
     _cut(splits.test, "test", wishes.test_size, places, problems),
   )
+  splits = _hold_out(splits, wishes.held_out, problems)
   drop.tell(faults, settled.name)
   data.raise_if(problems, settled.name)
   in_context = tables.in_context if wishes.icl_prompt is None else wishes.icl_prompt
@@ -80,6 +87,7 @@ def load_task(
     chat=settled.chat,
     dev=splits.dev,
     test=splits.test,
+    held=splits.held,
     **asking._asdict(),
     range=RATINGS[judging.ratings] if asking.judge else settled.kind.range,
     needs_context=needs_context,
@@ -150,6 +158,23 @@ def _needs_context(rows, settled: Settled) -> bool:
   )
 
 
+def _hold_out(splits: _Splits, share: float, problems: list[str]) -> _Splits:
+  """Takes a share of dev out of it: every third example for a third, and so on."""
+  if not share:
+    return splits
+  # Files are often sorted by subject; a run of examples would be one of them.
+  upto = [int(k * share + 1e-9) for k in range(len(splits.dev) + 1)]
+  out = [after > before for before, after in zip(upto, upto[1:])]
+  held = tuple(e for e, gone in zip(splits.dev, out) if gone)
+  if not 0 < len(held) < len(splits.dev):
+    problems.append(
+      f"held_out is {share}, of {len(splits.dev)} dev examples {len(held)}; allowed is"
+      " a share that takes some and leaves some; change it, or dev_size."
+    )
+  dev = tuple(e for e, gone in zip(splits.dev, out) if not gone)
+  return _Splits(dev, splits.test, held)
+
+
 def _needs(settled: Settled, wishes: Wishes, needs_context: bool) -> data.Needs:
   return data.Needs(
     settled.kind.options,
@@ -162,11 +187,11 @@ def _examples(rows, settled: Settled, wishes: Wishes, needs_context, faults):
   """Both splits: all records checked, alone and against each other."""
   needs = _needs(settled, wishes, needs_context)
   splits = _Splits(*(data.examples(rows[s], s, needs, faults) for s in ("dev", "test")))
-  for split, made in splits._asdict().items():
+  for split, made in splits.named().items():
     data.check_repeats(made, split, faults)
   if wishes.problems == "drop" and not wishes.allow_overlap:
-    splits = splits._replace(dev=drop.apart(*splits, faults))
-  data.check_overlap(*splits, wishes.allow_overlap, faults)
+    splits = splits._replace(dev=drop.apart(splits.dev, splits.test, faults))
+  data.check_overlap(splits.dev, splits.test, wishes.allow_overlap, faults)
   return splits
 
 
@@ -242,17 +267,17 @@ def _spec(
     "path": {k: v if isinstance(v, str) else k for k, v in places.items()},
     "sha256": {
       name: data.digest(split, records=custom_kind)
-      for name, split in splits._asdict().items()
+      for name, split in splits.named().items()
     },
     "prompts_sha256": _prompts_digest(
-      asking.prompt, asking.followup, asking.judge, splits.dev + splits.test
+      asking.prompt, asking.followup, asking.judge, sum(splits, ())
     ),
     "limits": {
       "reply": settled.limit,
       "check": asking.followup and asking.followup.limit,
       "verdict": asking.judge and asking.judge.limit,
     },
-    "counts": {name: len(split) for name, split in splits._asdict().items()},
+    "counts": {name: len(split) for name, split in splits.named().items()},
     "chat": settled.chat,
     "needs_context": needs_context,
     "utility": None if judging.utility is None else custom.name_of(judging.utility),

@@ -89,6 +89,8 @@ class Wishes:
     allow_overlap: dev and test may share questions; it is a warning then.
     problems: what comes of records that are wrong, or in both splits: "refuse" all
       data, or "drop" these and say so, see `drop`.
+    held_out: share of dev, spread over it, that the search does not see and the found
+      system is scored on: what choosing on the rest has not seen. 0: none.
     shuffle: shuffle the records by `seed` before they are split or cut.
     seed: of the shuffle.
   """
@@ -103,12 +105,15 @@ class Wishes:
   min_chunks: int = 1
   allow_overlap: bool = False
   problems: str = "refuse"
+  held_out: float = 0.0
   shuffle: bool = False
   seed: int = 0
 
   def __post_init__(self):
     _check_least(self, {"dev_size": 1, "test_size": 0, "min_chunks": 1})
     lookup.check("problems", self.problems, PROBLEMS)
+    if not 0 <= self.held_out < 1:
+      raise ValueError(f"held_out is {self.held_out}; allowed is 0 or more, below 1.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

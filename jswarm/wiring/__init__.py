@@ -2,12 +2,13 @@
 
   defaults -> config -> skipping -> Resolved -> search, system, training
                                              search -> lending -> methods -> contest
+                                             search -> sweep: draws of hyperparameters
                                              -> memory -> validate
                                                        -> rehearsal -> estimate
 
 Public: defaults.get_config, config.override, config.resolve, config.Resolved,
-search.plan, methods.bench, system.load_system, training.arguments, validate.check,
-estimate.estimate.
+search.plan, methods.bench, sweep.run, system.load_system, training.arguments,
+validate.check, estimate.estimate.
 
 Tested elsewhere: defaults, search in wiring/config. system in systems/artifact.
 training in training/pool. memory in wiring/validate. skipping in pool/sound.

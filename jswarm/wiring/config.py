@@ -297,6 +297,7 @@ def _task(config):
       test_size=c.test_size or None,
       allow_overlap=c.allow_overlap,
       problems=c.problems,
+      held_out=c.held_out,
       seed=config.seed,
       min_chunks=max(1, len(config.pool.experts)),
     ),

@@ -41,6 +41,7 @@ def get_config() -> ConfigDict:
       judge_model="",  # where it is a server: the model's name there
       judge_seconds=120.0,  # most that one verdict of a server may take, with retries
       allow_overlap=False,  # the same question in dev and test
+      held_out=0.0,  # share of dev that chooses nothing and scores what was found
       problems="refuse",  # refuse | drop records that are bad, or in both splits
     )
   )

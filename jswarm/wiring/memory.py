@@ -86,7 +86,7 @@ def longest_prompt(
   The longest question and chunk with the replies of all other nodes in it, each as long
   as a reply may be; no more than the context leaves.
   """
-  examples = [*task.dev, *task.test]
+  examples = [*task.dev, *task.held, *task.test]
   bare = [
     prompts.compose(config.wording, config.wording.last, (), _longest(e.chunks), text)
     for e, text in zip(examples, map(task.prompt, examples))
