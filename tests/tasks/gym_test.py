@@ -8,10 +8,12 @@ import types
 
 import pytest
 
+from configs import gym as gym_config
+from configs import gym_pool
 from jswarm.tasks import gym, reproducible
 from jswarm.tasks.wishes import Wishes
 from jswarm.training.pool import Source
-from jswarm.wiring import config, search
+from jswarm.wiring import config, search, training
 
 
 @dataclasses.dataclass
@@ -227,6 +229,28 @@ def test_fields_that_do_not_go_with_it_are_refused(package, fields, message):
 def test_an_own_utility_scores_its_questions_instead(package):
   task = search.task(_configured(**{"task.utility": "tests.fakes:mean_of_numbers"}))
   assert task.spec["utility"] == "tests.fakes:mean_of_numbers" and task.bounds is None
+
+
+def test_the_mixed_search_asks_what_its_ten_experts_were_tuned_on():
+  made = training.arguments(gym_pool.get_config())
+  config_of_search = gym_config.get_config()
+  parts = gym.parse(config_of_search.task.name)
+  assert len(parts) == 10 and {part.weight for part in parts} == {1.0}
+  named = [source.arguments["name"] for source in made["sources"].values()]
+  assert [part.call for part in parts] == [gym.parse(name)[0].call for name in named]
+  folders = [path.rpartition("/")[2] for path in config_of_search.pool.experts]
+  assert folders == list(made["sources"])
+  for source in made["sources"].values():
+    assert source.arguments["template"] == config_of_search.messages.question
+    assert (source.chat, source.limit) == (False, config_of_search.task.limit)
+
+
+@pytest.mark.slow
+def test_the_generators_of_the_pool_take_their_options():
+  pytest.importorskip("reasoning_gym")
+  for name in gym_pool.EXPERTS.values():
+    made = gym.records("train", 3, 0, name, gym_pool.TEMPLATE)
+    assert gym.score(made, [r["completion"] for r in made]) == [1.0] * 3, name
 
 
 @pytest.mark.slow  # the package takes seconds to import
