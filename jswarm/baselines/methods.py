@@ -13,6 +13,7 @@ from jswarm.baselines import (
   lorahub,
   merges,
   model_swarms,
+  pack_of_llms,
   prompts,
   random_search,
   soups,
@@ -30,6 +31,7 @@ METHODS: dict[str, Method] = {
   "uniform_soup": Method(soups.uniform_soup, "static weights", ("mixable",)),
   "dare_ties": Method(merges.dare_ties, "static weights", ("deltas",)),
   "greedy_soup": Method(soups.greedy_soup, "dynamic weights", ("mixable",)),
+  "pack_of_llms": Method(pack_of_llms.pack_of_llms, "dynamic weights", ("logits",)),
   "lorahub": Method(lorahub.lorahub, "dynamic weights", ("mixable", "score")),
   "model_swarms": Method(
     model_swarms.model_swarms, "dynamic weights", ("mixable",), BOTH

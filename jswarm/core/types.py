@@ -76,12 +76,19 @@ class Logits(NamedTuple):
       largest `limit` of the requests says.
     tokens: `tokens(expert)` is its vocabulary, each token as the tokenizer writes it,
       with its id.
+    encode: `encode(request)` is its prompt in tokens, as `prefill` feeds them.
+    begin: `begin(prompts, limit)` is `prefill` of prompts (expert, tokens) that are
+      given in tokens of the expert's own.
+    along: `along(expert, tokens)` is float32 [T, V], the logits after each of them.
     decode: `decode(expert, tokens)` is their text, special tokens dropped.
     stops: for each expert the ids that end a reply.
   """
 
   prefill: Callable[[Sequence[Request]], tuple[list[np.ndarray], Any]]
   step: Callable[[Any, Sequence[int]], tuple[list[np.ndarray], Any]]
+  encode: Callable[[Request], list[int]]
+  begin: Callable[[Sequence[tuple[int, Sequence[int]]], int], tuple[list, Any]]
+  along: Callable[[int, Sequence[int]], np.ndarray]
   tokens: Callable[[int], dict[str, int]]
   decode: Callable[[int, Sequence[int]], str]
   stops: tuple[tuple[int, ...], ...]

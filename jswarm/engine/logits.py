@@ -39,6 +39,14 @@ class _Stream(NamedTuple):
   limits: Limits  # of its group: most rows, by the slots of their caches
 
 
+class _Fed(NamedTuple):
+  """A prompt in tokens of the expert that is asked; its text, if it had one."""
+
+  expert: int
+  tokens: Sequence[int]
+  text: str
+
+
 class _State(NamedTuple):
   streams: list[_Stream]
   left: int  # steps for which the caches have room
@@ -60,29 +68,51 @@ def make_logits(sources: Sequence[Source]) -> Logits:
 
   def prefill(requests: Sequence[Request]):
     steps = max((r.limit for r in requests), default=0)
-    streams = []
+    fed: list[_Fed] = [_Fed(0, (), "")] * len(requests)
     for source, mine in rectangles.by_source(sources, requests):
-      streams += _open(source, limits[id(source)], requests, mine, steps)
+      encoded = rectangles.encode(source, [requests[i] for i in mine])
+      for i, tokens in zip(mine, encoded):
+        begun = rectangles.begun(source, requests[i].expert, tokens)
+        fed[i] = _Fed(requests[i].expert, begun, requests[i].prompt)
+    return open_all(fed, steps)
+
+  def open_all(fed: Sequence[_Fed], steps: int):
+    streams = []
+    for source, mine in rectangles.by_source(sources, fed):
+      streams += _open(source, limits[id(source)], fed, mine, steps)
     return _gather(_State(streams, steps))
+
+  def encode(request: Request) -> list[int]:
+    source = of[request.expert]
+    (tokens,) = rectangles.encode(source, [request])
+    return rectangles.begun(source, request.expert, tokens)
 
   return Logits(
     prefill=prefill,
     step=_advance,
+    encode=encode,
+    begin=lambda prompts, limit: open_all([_Fed(e, t, "") for e, t in prompts], limit),
+    along=lambda expert, tokens: _along(of[expert], expert, tokens),
     tokens=lambda expert: words(expert).get_vocab(),
     decode=lambda expert, ids: tokenizer.decode(words(expert), [ids])[0],
     stops=tuple(tuple(of[expert].text(expert).stops) for expert in sorted(of)),
   )
 
 
-def _open(source, limits, requests, mine, steps):
+def _along(source: Source, expert: int, tokens: Sequence[int]) -> np.ndarray:
+  """Logits [T, V] after each of the tokens; see `Logits.along`."""
+  rectangles.check(source, expert, tokens, 0, "")
+  row = Row(source.row(expert), tokens)
+  ((weights, _),) = rectangles.streams(source, [row.owner])
+  logits = rectangles.batch(source, weights, [row], 1).call(fusion.along)
+  return np.asarray(logits)[0, : len(tokens)]
+
+
+def _open(source, limits, fed, mine, steps):
   """Streams of one group after their prompts."""
-  encoded = rectangles.encode(source, [requests[i] for i in mine])
-  prompts = [
-    rectangles.begun(source, requests[i].expert, t) for i, t in zip(mine, encoded)
-  ]
-  for i, tokens in zip(mine, prompts):
-    rectangles.check(source, requests[i].expert, tokens, steps, requests[i].prompt)
-  rows = [Row(source.row(requests[i].expert), t) for i, t in zip(mine, prompts)]
+  for i in mine:
+    rectangles.check(source, fed[i].expert, fed[i].tokens, steps, fed[i].text)
+  rows = [Row(source.row(fed[i].expert), fed[i].tokens) for i in mine]
   for weights, part in rectangles.streams(source, [row.owner for row in rows]):
     chosen = [rows[i] for i in part]
     yield from _begin(source, limits, weights, chosen, [mine[i] for i in part], steps)

@@ -45,6 +45,12 @@ def prefill(
   return Rows(cache, lengths, logits)
 
 
+def along(decoder: Decoder, params, adapters, mix, tokens, lengths):
+  """float32 [B, T, V]: the logits after each token of right-padded rows."""
+  positions = positions_of(lengths, tokens.shape[1])
+  return decoder.apply(params, tokens, positions, None, adapters, mix)[0]
+
+
 def step(decoder: Decoder, params, adapters, mix, rows: Rows, tokens) -> Rows:
   """Rows after one more token each, tokens int32 [B]; -1 leaves a row as it is.
 

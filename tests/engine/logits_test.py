@@ -108,3 +108,19 @@ def test_a_step_that_cannot_be_says_why():
     logits.step(last, [65, 65])
   with pytest.raises(ValueError, match="250 tokens and 10 new ones.*context of 256"):
     logits.prefill([Request(0, "x" * 250, 10)])
+
+
+def test_logits_along_a_text_and_prompts_given_in_tokens_are_those_of_the_text():
+  group = tiny.lora_group(2)
+  logits = experts_of(group).logits
+  tokens = logits.encode(Request(1, PROMPT, 0))
+  assert tokens == list(PROMPT.encode())
+  found = logits.along(1, tokens)
+  assert found.shape == (len(tokens), tiny.CONFIG.vocab)
+  wanted = whole(merged(group, 1), PROMPT.encode())[0]
+  logs = found - np.logaddexp.reduce(found, axis=-1, keepdims=True)
+  np.testing.assert_allclose(logs, wanted, rtol=1e-4, atol=1e-4)
+  (last,), state = logits.begin([(1, tokens)], 2)
+  np.testing.assert_allclose(last, found[-1], rtol=1e-4, atol=1e-4)
+  (after,), _ = logits.step(state, [65])
+  assert_next(after, merged(group, 1), [*tokens, 65])
