@@ -59,6 +59,7 @@ def heard_by_all(edges: np.ndarray, size: int) -> np.ndarray:
   return whole
 
 
+@jax.jit
 def logits_of(params: PyTree, features: jax.Array) -> jax.Array:
   """Logits of all rounds [B, N, N], of `spatial` and `temporal` [E, E] and `where`.
 
@@ -110,7 +111,7 @@ def _learnt(setting):
   )
   examples = setting.problem.examples
   params, _, steps = edge_policy.reinforce(
-    setting.key(),
+    np.random.default_rng(setting.seed),
     {name: np.zeros((size, size), np.float32) for name in masks},
     logits_of,
     np.broadcast_to(where, (len(examples), *where.shape)),
@@ -132,7 +133,7 @@ def _learnt(setting):
   )
   if not every:
     prune(params)
-  spatial = np.asarray(edge_policy.keep(params["spatial"], masks["spatial"]))
+  spatial = edge_policy.keep(params["spatial"], masks["spatial"])
   temporal = (np.asarray(params["temporal"]) > 0) & masks["temporal"]
   return decisions.found(
     setting,

@@ -22,7 +22,7 @@ _ADAM = optax.scale_by_adam()
 _start = jax.jit(_ADAM.init)
 
 LogitsFn = Callable[[PyTree, jax.Array], jax.Array]
-"""(params, features [B, ...]) -> logits [B, N, N]; defined once, it keys programs."""
+"""(params, features [B, ...]) -> logits [B, N, N]; jitted, and defined once."""
 PenaltyFn = Callable[[PyTree, jax.Array], jax.Array]
 """(params, logits [B, N, N]) -> [], to be kept small."""
 ScoreFn = Callable[[np.ndarray, Sequence[int]], Sequence[float] | None]
@@ -37,8 +37,8 @@ class Drawn(NamedTuple):
     taken: bool, those that were.
   """
 
-  open: jax.Array
-  taken: jax.Array
+  open: np.ndarray
+  taken: np.ndarray
 
 
 def no_penalty(params: PyTree, logits: jax.Array) -> jax.Array:
@@ -63,35 +63,26 @@ class Settings(NamedTuple):
   strength: float = 0.0
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def keys_at(key: jax.Array, step: int, count: int) -> jax.Array:
-  """Keys [count] of a step."""
-  return jax.random.split(jax.random.fold_in(key, step), count)
-
-
-@jax.jit
-def sample(keys: jax.Array, logits: jax.Array, allowed: jax.Array) -> Drawn:
+def sample(rng: np.random.Generator, logits: np.ndarray, allowed: np.ndarray) -> Drawn:
   """Acyclic graphs, edge (i, j) by sigmoid(logits[b, i, j]) where it is open.
 
   Args:
-    keys: [B]. logits: float32 [B, N, N]. allowed: bool [N, N], edges at all.
+    rng: of orders and draws. logits: float [B, N, N].
+    allowed: bool [N, N], edges at all.
   """
-
-  def one(key, logits):
-    order_key, draw_key = jax.random.split(key)
-    order = jax.random.permutation(order_key, logits.size)
-    wanted = jax.random.uniform(draw_key, logits.shape) < jax.nn.sigmoid(logits)
-    return _walk(order, wanted, allowed)
-
-  return jax.vmap(one)(keys, logits)
+  places = np.arange(allowed.size)
+  order = rng.permuted(np.tile(places, (len(logits), 1)), axis=1)
+  probability = np.exp(-np.logaddexp(0, -logits))
+  wanted = rng.random(logits.shape) < probability
+  return Drawn(*jax.device_get(_walk(order, wanted, allowed)))
 
 
-@jax.jit
-def keep(logits: jax.Array, allowed: jax.Array) -> jax.Array:
+def keep(logits: np.ndarray, allowed: np.ndarray) -> np.ndarray:
   """bool [N, N]: edges of a probability above one half, the most probable ones first,
   without those that would close a cycle."""
-  order = jnp.argsort(-jnp.where(allowed, logits, -jnp.inf), axis=None)
-  return _walk(order, logits > 0, allowed).taken
+  logits = np.asarray(logits)
+  order = np.argsort(-np.where(allowed, logits, -np.inf), axis=None, kind="stable")
+  return np.asarray(_walk(order[None], (logits > 0)[None], allowed).taken[0])
 
 
 def log_prob(logits: jax.Array, drawn: Drawn) -> jax.Array:
@@ -102,7 +93,7 @@ def log_prob(logits: jax.Array, drawn: Drawn) -> jax.Array:
 
 
 def reinforce(
-  key: jax.Array,
+  rng: np.random.Generator,
   params: PyTree,
   logits_of: LogitsFn,
   features: np.ndarray,
@@ -114,7 +105,7 @@ def reinforce(
   """Learns `params` by REINFORCE: each step draws graphs, each for its own question.
 
   Args:
-    key: of all draws.
+    rng: of all draws.
     features: [X, ...], one row a question.
     allowed: bool [N, N], edges at all.
     score: of graphs; a utility that is missing (NaN) teaches nothing.
@@ -123,14 +114,14 @@ def reinforce(
   Returns:
     (params, allowed, steps made).
   """
-  state, rng = _start(params), np.random.default_rng(_seed(key))
+  state = _start(params)
   for step in range(settings.steps):
-    # 1. Questions, in a new order each time, and a graph for each.
+    # 1. Questions at random, and a graph for each.
     picks = rng.integers(0, len(features), settings.batch).tolist()
     mine = features[picks]
-    drawn = _draw(keys_at(key, step, settings.batch), params, mine, allowed, logits_of)
+    drawn = sample(rng, np.asarray(logits_of(params, mine)), allowed)
     # 2. Their utilities.
-    utility = score(np.asarray(drawn.taken), picks)
+    utility = score(drawn.taken, picks)
     if utility is None:
       return params, allowed, step
     # 3. Draws that came to more become more probable.
@@ -150,11 +141,8 @@ def reinforce(
   return params, allowed, settings.steps
 
 
-def _seed(key):
-  """A seed of the host's draws."""
-  return np.asarray(jax.random.key_data(key))
-
-
+@jax.jit
+@functools.partial(jax.vmap, in_axes=(0, 0, None))
 def _walk(order, wanted, allowed):
   """Takes what is wanted, edge after edge of the order [N * N], where it is open."""
   size = len(wanted)
@@ -179,11 +167,6 @@ def _advantage(utility, baseline):
     others = (np.nansum(values) - values) / (known.sum() - 1)
     values = values - others
   return np.where(known, values, 0.0).astype(np.float32)
-
-
-@functools.partial(jax.jit, static_argnames="logits_of")
-def _draw(keys, params, features, allowed, logits_of):
-  return sample(keys, logits_of(params, features), allowed)
 
 
 @functools.partial(jax.jit, static_argnames=("logits_of", "penalty"))

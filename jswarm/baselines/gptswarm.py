@@ -29,6 +29,7 @@ def gptswarm(setting: Setting) -> Found:
   return _interpolated(setting)
 
 
+@jax.jit
 def logits_of(params: jax.Array, features: jax.Array) -> jax.Array:
   """The same logits [N, N] for every question."""
   return jnp.broadcast_to(params, (len(features), *params.shape))
@@ -62,7 +63,7 @@ def _learnt(setting):
     baseline=setting.option("baseline", False),
   )
   logits, _, steps = edge_policy.reinforce(
-    setting.key(),
+    np.random.default_rng(setting.seed),
     np.zeros(allowed.shape, np.float32),
     logits_of,
     np.zeros(len(examples), np.float32),
@@ -74,7 +75,7 @@ def _learnt(setting):
     ),
     settings,
   )
-  edges = np.asarray(edge_policy.keep(logits, allowed))
+  edges = edge_policy.keep(logits, allowed)
   return decisions.found(
     setting,
     decisions.answerer(setting, edges),
@@ -87,11 +88,11 @@ def _interpolated(setting):
   allowed, size = decisions.allowed(setting), setting.option("graphs", 10)
   reserve = len(allowed) * len(setting.problem.examples)
   probability = np.full(allowed.shape, 0.5, np.float32)
+  rng = np.random.default_rng(setting.seed)
   seen: list[tuple[np.ndarray, float]] = []
-  for turn in range(setting.option("rounds", 10)):
+  for _ in range(setting.option("rounds", 10)):
     # 1. Graphs by the probabilities that all earlier ones came to.
-    keys = edge_policy.keys_at(setting.key(), turn, size)
-    drawn = _drawn(keys, probability, allowed)
+    drawn = _drawn(rng, size, probability, allowed)
     jobs = [decisions.answerer(setting, edges) for edges in drawn]
     jobs = decisions.affordable(setting, jobs, reserve)
     # 2. Their utilities on dev.
@@ -104,7 +105,7 @@ def _interpolated(setting):
     probability = interpolate(*map(np.array, zip(*seen)))
   # 4. The interpolation as a graph, and the best of all.
   logits = np.log(np.maximum(probability, 1e-6)) - np.log1p(-probability + 1e-6)
-  mean = np.asarray(edge_policy.keep(logits, allowed))
+  mean = edge_policy.keep(logits, allowed)
   last = decisions.found(setting, decisions.answerer(setting, mean))
   seen.append((mean, last.dev))
   edges, dev = max(seen, key=lambda s: -np.inf if np.isnan(s[1]) else s[1])
@@ -112,9 +113,9 @@ def _interpolated(setting):
   return Found(decisions.answerer(setting, edges), dev, notes=notes)
 
 
-def _drawn(keys, probability, allowed):
+def _drawn(rng, size, probability, allowed):
   """bool [G, N, N]: graphs whose edges have about these probabilities [N, N]."""
   kept = np.clip(probability, _LEAST, 1 - _LEAST)
   logits = np.log(kept / (1 - kept))
-  tiled = np.broadcast_to(logits, (*keys.shape, *logits.shape))
-  return np.asarray(edge_policy.sample(keys, tiled, allowed).taken)
+  tiled = np.broadcast_to(logits, (size, *logits.shape))
+  return edge_policy.sample(rng, tiled, allowed).taken

@@ -175,9 +175,8 @@ def _predicted(setting):
   rng = np.random.default_rng(setting.seed)
   # 1. Random graphs, scored.
   count = setting.option("graphs", 20)
-  keys = edge_policy.keys_at(setting.key(), 0, count)
   even = np.zeros((count, *allowed.shape), np.float32)
-  edges = np.asarray(edge_policy.sample(keys, even, allowed).taken)
+  edges = edge_policy.sample(rng, even, allowed).taken
   jobs = [decisions.answerer(setting, one) for one in edges]
   reserve = len(allowed) * len(setting.problem.examples)
   bought = decisions.affordable(setting, jobs, reserve)
@@ -191,7 +190,7 @@ def _predicted(setting):
   # 3. And says which edges of all there should be, looking at the best of them.
   best = int(np.argmax(np.where(np.isnan(utility), -np.inf, utility)))
   logits = _linked(params, features, edges[best])
-  kept = np.asarray(edge_policy.keep(logits, allowed))
+  kept = edge_policy.keep(logits, allowed)
   return decisions.found(
     setting,
     decisions.answerer(setting, kept),
@@ -205,7 +204,7 @@ def _designed(setting):
   prompts = [setting.problem.evaluator.task.prompt(e) for e in examples]
   net = _untrained(setting, prompts)
   params, _, steps = edge_policy.reinforce(
-    setting.key(),
+    np.random.default_rng(setting.seed),
     net.params,
     logits_of,
     _features(setting, net, prompts),

@@ -80,7 +80,7 @@ def test_a_useless_message_is_pruned_and_a_useful_one_stays():
 
   utility = lambda examples, replies: [float(r.split()[0]) for r in replies]
   options = {"steps": 60, "rounds": 1, "baseline": True, "decision": "vote"}
-  experts = fakes.dictionary(say, list("abc"))[0]
+  experts = fakes.dictionary(say, list("abcd"))[0]
   made = setting(experts, utility, **ORIGINAL, options=options, seed=1)
   made.read = lambda question, reply: reply.split()[0]
   found = agent_prune.agent_prune(made)

@@ -7,7 +7,7 @@ from jswarm.graphs import dag
 from tests import fakes
 from tests.baselines.settings import dev_of, setting
 
-SMALL = {"steps": 40, "rounds": 4, "graphs": 5}
+SMALL = {"steps": 40, "rounds": 3}
 
 
 def planted():

@@ -26,7 +26,7 @@ def test_an_edge_that_stands_in_better_graphs_raises_f():
 def test_link_prediction_learns_the_label_of_each_edge():
   """An edge is good if the second node hears, bad if the third does."""
   rng = np.random.default_rng(0)
-  edges = np.triu(rng.random((6, SIZE, SIZE)) < 0.6, 1)
+  edges = np.triu(rng.random((20, SIZE, SIZE)) < 0.6, 1)
   label = np.where(edges, np.nan, np.nan).astype(np.float32)
   label[:, :, 1], label[:, :, 2] = 1, 0
   label = np.where(edges, label, np.nan)
@@ -58,7 +58,7 @@ def test_a_node_attends_to_its_neighbours_alone():
 
 
 def test_a_planted_edge_is_predicted():
-  made = setting(*planted(), options={"graphs": 30})
+  made = setting(*planted(), options={"decision": "refer"})
   found = learned_edges.learned_edges(made)
   assert found.dev > 0.7 > made.singles.max()
 
