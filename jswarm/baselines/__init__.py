@@ -4,7 +4,7 @@
   base -> soups -> random_search, lorahub, model_swarms, pack_of_llms -> methods
   base -> merges, data_merge -> methods
   base -> edge_policy, decisions -> gptswarm, agent_prune, learned_edges -> methods
-  base -> agentverse, macnet, meta_agent -> methods
+  base -> asking -> agentverse, macnet; base -> meta_agent -> methods
 
 Public: base.Setting, base.Method, base.Found, base.NotApplicable, methods.METHODS,
 methods.find.

@@ -5,9 +5,10 @@ import dataclasses
 import re
 from typing import NamedTuple
 
+from jswarm.baselines import asking
 from jswarm.baselines.base import Found, Setting
-from jswarm.systems.answerer import Answering, Ask
-from jswarm.systems.prompts import Question, Terms, node_prompt
+from jswarm.systems.answerer import Answering
+from jswarm.systems.prompts import Question, Terms
 from jswarm.systems.weights import Weights
 
 TURNS, REVIEWS = 3, 3  # of the article's configurations
@@ -117,10 +118,7 @@ class AgentVerse:
 
   def _ask(self, place, instruction, replies, question, terms):
     expert = self.critics[place - 1] if place else self.solver
-    chunks = question.chunks
-    chunk = chunks[place % len(chunks)] if chunks else ""
-    prompt, cut = node_prompt(question, replies, chunk, instruction, expert, terms)
-    return Ask(expert, prompt, place, cut)
+    return asking.ask(place, expert, instruction, replies, question, terms)
 
 
 def agentverse(setting: Setting) -> Found:

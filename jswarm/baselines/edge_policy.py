@@ -74,7 +74,8 @@ def sample(rng: np.random.Generator, logits: np.ndarray, allowed: np.ndarray) ->
   order = rng.permuted(np.tile(places, (len(logits), 1)), axis=1)
   probability = np.exp(-np.logaddexp(0, -logits))
   wanted = rng.random(logits.shape) < probability
-  return Drawn(*jax.device_get(_walk(order, wanted, allowed)))
+  is_open, taken = jax.device_get(_walk(order, wanted, allowed))
+  return Drawn(is_open, taken)
 
 
 def keep(logits: np.ndarray, allowed: np.ndarray) -> np.ndarray:
@@ -82,7 +83,7 @@ def keep(logits: np.ndarray, allowed: np.ndarray) -> np.ndarray:
   without those that would close a cycle."""
   logits = np.asarray(logits)
   order = np.argsort(-np.where(allowed, logits, -np.inf), axis=None, kind="stable")
-  return np.asarray(_walk(order[None], (logits > 0)[None], allowed).taken[0])
+  return np.asarray(_walk(order[None], (logits > 0)[None], allowed)[1][0])
 
 
 def log_prob(logits: jax.Array, drawn: Drawn) -> jax.Array:
@@ -144,7 +145,8 @@ def reinforce(
 @jax.jit
 @functools.partial(jax.vmap, in_axes=(0, 0, None))
 def _walk(order, wanted, allowed):
-  """Takes what is wanted, edge after edge of the order [N * N], where it is open."""
+  """(open, taken) [N, N]: takes what is wanted where it is open, edge after edge of the
+  order [N * N]."""
   size = len(wanted)
 
   def look(reach, edge):  # reach[i, j]: is there a path from i to j?
@@ -154,9 +156,9 @@ def _walk(order, wanted, allowed):
     further = reach | (reach[:, i, None] & reach[None, j, :])
     return jnp.where(taken, further, reach), (is_open, taken)
 
-  _, looked = jax.lax.scan(look, jnp.eye(size, dtype=bool), order)
+  _, (is_open, taken) = jax.lax.scan(look, jnp.eye(size, dtype=bool), order)
   place = lambda x: jnp.zeros(size * size, bool).at[order].set(x).reshape(size, size)
-  return Drawn(*map(place, looked))
+  return place(is_open), place(taken)
 
 
 def _advantage(utility, baseline):

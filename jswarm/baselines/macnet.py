@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jswarm.baselines import asking
 from jswarm.baselines.base import Found, Setting
 from jswarm.core import lookup
 from jswarm.graphs import topologies
-from jswarm.systems.answerer import Answering, Ask
-from jswarm.systems.prompts import Question, Terms, node_prompt
+from jswarm.systems.answerer import Answering
+from jswarm.systems.prompts import Question, Terms
 from jswarm.systems.weights import Weights
 
 FAMILIES = ("chain", "star", "tree", "mesh", "layered", "random")
@@ -150,10 +151,7 @@ class MacNet:
 
   def _ask(self, node, instruction, replies, question, terms):
     expert = self.sink if node < 0 else node
-    chunks = question.chunks
-    chunk = chunks[node % len(chunks)] if chunks else ""
-    prompt, cut = node_prompt(question, replies, chunk, instruction, expert, terms)
-    return Ask(expert, prompt, node, cut)
+    return asking.ask(node, expert, instruction, replies, question, terms)
 
 
 def topology(name: str, size: int, seed: int = 0) -> np.ndarray:
