@@ -49,10 +49,13 @@ def pack_of_llms(setting: Setting) -> Found:
 def with_fused(experts: Experts, rule: str = "opt", tau: float = 1.0) -> Experts:
   """The pool and, as its last expert, the fused decode of all on the weights that the
   pool came with."""
+  logits = experts.logits
+  if logits is None:
+    raise ValueError("this pool gives no logits: they are what is fused.")
   size = len(experts.names)
   everyone = range(size)
   standing = [experts.weights]
-  say = functools.partial(_say, experts, rule, tau, _Maps(experts.logits))
+  say = functools.partial(_say, experts, rule, tau, _Maps(logits))
 
   def install(weights):
     experts.install(weights)
@@ -199,17 +202,17 @@ class _Maps:
   """Which ids of one expert's vocabulary stand for those of another's."""
 
   def __init__(self, logits: Logits):
-    self._logits = logits
+    self.logits = logits
     self._known: dict[tuple[int, int], np.ndarray | None] = {}
 
   def __call__(self, reference: int, other: int) -> np.ndarray | None:
     """See `aligned`; None: they are one vocabulary."""
     if (reference, other) not in self._known:
-      mine, its = self._logits.tokens(reference), self._logits.tokens(other)
+      mine, its = self.logits.tokens(reference), self.logits.tokens(other)
       self._known[reference, other] = None
       if mine != its:
         made = self._known[reference, other] = aligned(mine, its)
-        ends, its_ends = self._logits.stops[reference], self._logits.stops[other]
+        ends, its_ends = self.logits.stops[reference], self.logits.stops[other]
         if its_ends:  # whatever they are called
           made[list(ends)] = its_ends[0]
     return self._known[reference, other]
@@ -265,7 +268,7 @@ def _say(
   said = _decode(experts, maps, prompts, [request.limit for request in requests])
   replies = []
   for prompt, tokens in zip(prompts, said):
-    text = experts.logits.decode(prompt.reference, tokens)
+    text = maps.logits.decode(prompt.reference, tokens)
     read = sum(len(prompt.tokens[e]) for e in prompt.chosen)
     replies.append(Reply(text, read, len(tokens) * len(prompt.chosen)))
   return replies

@@ -138,7 +138,8 @@ def rehearse(
   dev, test = len(task.dev) / few, len(task.test) / max(1, len(small.test))
   bench = None
   if small.judge and rater is None:
-    bench = _Bench(small, texts.unloaded(specs, checked, config.engine))
+    words = texts.unloaded(specs, checked, config.engine)
+    bench = _Bench(small, small.judge, words)
     small = dataclasses.replace(
       small, judge=dataclasses.replace(small.judge, prompt=bench.prompt)
     )
@@ -238,8 +239,8 @@ class _Bench:
   are those of the pool's first expert, since nobody knows a server's.
   """
 
-  def __init__(self, task: base.Task, words: Experts):
-    self._judge, self._words = task.judge, words
+  def __init__(self, task: base.Task, judge: base.Judge, words: Experts):
+    self._judge, self._words = judge, words
     self._test = {id(example) for example in task.test}
     self._asked = {False: [0, 0, 0], True: [0, 0, 0]}  # calls, made, tokens
     self._seen: set[str] = set()
