@@ -3,8 +3,8 @@
   role swarm, bests -> propose -> graphs [G] -> utility (outside) -> learn -> bests
 
 Three methods with one signature, at the same number of scored graphs: `pso` moves
-adjacencies and samples a graph from each, `evolution` changes graphs that were scored,
-`random` draws new ones and is what the others have to beat.
+adjacencies and samples a graph from each, `evolution` changes the best of those that
+were scored, `random` draws new ones and is what the others have to beat.
 """
 
 import functools
