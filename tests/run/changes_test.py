@@ -12,6 +12,8 @@ from jswarm.wiring.defaults import get_config
 from tests import fakes
 from tests.fake_run import SMALL, plan
 
+PSO = {"role.method": "pso"}  # what all did before it was a field
+
 
 def _utility(bonus):
   def utility(examples, replies):
@@ -125,15 +127,15 @@ def test_readers_of_replies_are_compared(tmp_path, monkeypatch):
 def test_a_workdir_without_a_record_of_its_code_goes_on_with_a_warning(
   tmp_path, caplog
 ):
-  whole, _ = _run(tmp_path / "whole", FOUR)
-  _run(tmp_path / "old", FEW)
+  whole, _ = _run(tmp_path / "whole", FOUR | PSO)
+  _run(tmp_path / "old", FEW | PSO)
   path = tmp_path / "old" / "config.json"
   old = json.loads(path.read_text())
   for field in ("code.utility", *changes.ADDED):
     del old[field]
   path.write_text(json.dumps(old))
   with caplog.at_level("WARNING"):
-    results, _ = _run(tmp_path / "old", FOUR)
+    results, _ = _run(tmp_path / "old", FOUR | PSO)
   assert "did not record code.utility" in caplog.text
   results.pop("timing"), whole.pop("timing")
   assert results == whole
