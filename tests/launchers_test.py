@@ -88,6 +88,16 @@ def test_an_expert_and_a_topology_are_scored_on_a_split(subject, tmp_path):
   assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 6
 
 
+@pytest.mark.slow
+def test_draws_end_with_the_score_that_chose_and_one_that_did_not(tmp_path):
+  arguments = ("--config=configs/quickstart.py", *SMALL, "--draws=2")
+  done = _launch("sweep", *arguments, f"--workdir={tmp_path}")
+  assert done.returncode == 0, done.stderr
+  assert "Of 2 draws" in done.stdout and "that chose nothing" in done.stdout
+  kept = json.loads((tmp_path / "draws.json").read_text())
+  assert kept["count"] == len(kept["rows"]) == 2
+
+
 @pytest.mark.parametrize(
   "arguments, message",
   [

@@ -159,6 +159,8 @@ def defining(
   data = {f"data.{split}": digest for split, digest in spec["sha256"].items()}
   if "dropped" in spec:
     data["data.dropped"] = spec["dropped"]["sha256"]
+  if "gym" in spec:  # another version of the package may score otherwise
+    data["data.gym"] = spec["gym"]
   return {
     **config.flat,
     "pool.skipped": list(skipped),

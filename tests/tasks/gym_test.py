@@ -209,6 +209,9 @@ def test_a_configuration_names_it_alone(package):
   assert task.bounds == task.range == (0.0, 1.0)  # so that races know what can come
   assert task.spec["gym"] == "0.0.stub" and task.spec["utility"] == gym.SCORE
   json.dumps(task.spec)
+  assert search.defining(_configured(), task)["data.gym"] == "0.0.stub"
+  limited = _configured(**{"task.utility_seconds": 9.0})
+  assert search.task(limited).spec == task.spec and search.task(limited).bounds
   other = search.task(_configured(seed=1))
   assert other.spec["sha256"] != task.spec["sha256"]
 
