@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jswarm.baselines.base import Found, Setting
+from jswarm.baselines.base import Found, NotApplicable, Setting
 from jswarm.core import lookup
 from jswarm.core.types import Experts, Logits, Reply, Request
 from jswarm.systems import system
@@ -48,14 +48,17 @@ def pack_of_llms(setting: Setting) -> Found:
 
 def with_fused(experts: Experts, rule: str = "opt", tau: float = 1.0) -> Experts:
   """The pool and, as its last expert, the fused decode of all on the weights that the
-  pool came with."""
-  logits = experts.logits
-  if logits is None:
-    raise ValueError("this pool gives no logits: they are what is fused.")
+  pool came with.
+
+  Raises:
+    NotApplicable: the pool gives no logits.
+  """
+  if experts.logits is None:
+    raise NotApplicable(f"{NAME} needs logits, which this pool has not.")
   size = len(experts.names)
   everyone = range(size)
   standing = [experts.weights]
-  say = functools.partial(_say, experts, rule, tau, _Maps(logits))
+  pack = _Pack(experts.logits, size, _Maps(experts.logits), rule, tau)
 
   def install(weights):
     experts.install(weights)
@@ -67,7 +70,7 @@ def with_fused(experts: Experts, rule: str = "opt", tau: float = 1.0) -> Experts
       experts.install(experts.weights)
     replies = []
     for first in range(0, len(requests), _AT_ONCE):
-      replies += say(requests[first : first + _AT_ONCE])
+      replies += _say(pack, requests[first : first + _AT_ONCE])
     if moved:
       experts.install(standing[0])
     return replies
@@ -202,17 +205,17 @@ class _Maps:
   """Which ids of one expert's vocabulary stand for those of another's."""
 
   def __init__(self, logits: Logits):
-    self.logits = logits
+    self._logits = logits
     self._known: dict[tuple[int, int], np.ndarray | None] = {}
 
   def __call__(self, reference: int, other: int) -> np.ndarray | None:
     """See `aligned`; None: they are one vocabulary."""
     if (reference, other) not in self._known:
-      mine, its = self.logits.tokens(reference), self.logits.tokens(other)
+      mine, its = self._logits.tokens(reference), self._logits.tokens(other)
       self._known[reference, other] = None
       if mine != its:
         made = self._known[reference, other] = aligned(mine, its)
-        ends, its_ends = self.logits.stops[reference], self.logits.stops[other]
+        ends, its_ends = self._logits.stops[reference], self._logits.stops[other]
         if its_ends:  # whatever they are called
           made[list(ends)] = its_ends[0]
     return self._known[reference, other]
@@ -238,8 +241,18 @@ class _Prompt(NamedTuple):
     return [int(e) for e in np.flatnonzero(self.weights > 0)]
 
 
-def _weighed(experts, rule, tau, maps, request) -> _Prompt:
-  logits, everyone = experts.logits, range(len(experts.names))
+class _Pack(NamedTuple):
+  """Who decodes together, and how they are weighed; see `pack_of_llms`."""
+
+  logits: Logits
+  experts: int
+  maps: _Maps
+  rule: str
+  tau: float
+
+
+def _weighed(pack: _Pack, request: Request) -> _Prompt:
+  logits, maps, everyone = pack.logits, pack.maps, range(pack.experts)
   # 1. What each thinks of the prompt in tokens of its own.
   own = [logits.encode(request._replace(expert=e)) for e in everyone]
   along = [logits.along(e, own[e]) for e in everyone]
@@ -249,8 +262,8 @@ def _weighed(experts, rule, tau, maps, request) -> _Prompt:
   # 2. All read it in tokens of the best, each in its own ids for them.
   told = own[reference]
   tokens = [_ids(maps(reference, e), told) for e in everyone]
-  if rule == "sim":
-    return _Prompt(reference, size, tokens, sim(alone, tau))
+  if pack.rule == "sim":
+    return _Prompt(reference, size, tokens, sim(alone, pack.tau))
   # 3. Their logits for these, in the vocabulary of the best.
   shared = []
   for e in everyone:
@@ -260,23 +273,23 @@ def _weighed(experts, rule, tau, maps, request) -> _Prompt:
   return _Prompt(reference, size, tokens, weights)
 
 
-def _say(
-  experts: Experts, rule: str, tau: float, maps: _Maps, requests: Sequence[Request]
-) -> list[Reply]:
+def _say(pack: _Pack, requests: Sequence[Request]) -> list[Reply]:
   """The fused replies, each with the tokens of all experts that it took."""
-  prompts = [_weighed(experts, rule, tau, maps, request) for request in requests]
-  said = _decode(experts, maps, prompts, [request.limit for request in requests])
+  prompts = [_weighed(pack, request) for request in requests]
+  said = _decode(pack, prompts, [request.limit for request in requests])
   replies = []
   for prompt, tokens in zip(prompts, said):
-    text = maps.logits.decode(prompt.reference, tokens)
+    text = pack.logits.decode(prompt.reference, tokens)
     read = sum(len(prompt.tokens[e]) for e in prompt.chosen)
     replies.append(Reply(text, read, len(tokens) * len(prompt.chosen)))
   return replies
 
 
-def _decode(experts, maps, prompts: Sequence[_Prompt], limits) -> list[list[int]]:
+def _decode(
+  pack: _Pack, prompts: Sequence[_Prompt], limits: Sequence[int]
+) -> list[list[int]]:
   """Tokens of each reply, in ids of its reference; all prompts in lockstep."""
-  logits = experts.logits
+  logits, maps = pack.logits, pack.maps
   rows = [(p, e) for p, prompt in enumerate(prompts) for e in prompt.chosen]
   asked = [(e, prompts[p].tokens[e]) for p, e in rows]
   found, state = logits.begin(asked, max(limits))
