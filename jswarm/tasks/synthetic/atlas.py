@@ -55,11 +55,9 @@ PARTNERS = tuple(
   for j, two in enumerate(NAMES)
   if i < j and set(EXPERTS[one][0]) & set(EXPERTS[two][0])
 )
-# The hand-made best system: all speak to one whose weights are the mean of the sages.
+# The hand-made best system: all speak to one, and all hold the mean of the sages.
 EDGES = tuple((node, len(NAMES) - 1) for node in range(len(NAMES) - 1))
-MIX = tuple(
-  tuple(float(i == j) for j in range(len(NAMES))) for i in range(len(NAMES) - 1)
-) + (tuple((name in SAGES) / len(SAGES) for name in NAMES),)
+MIX = (tuple((name in SAGES) / len(SAGES) for name in NAMES),) * len(NAMES)
 FIELDS: dict[str, Any] = {
   "pool.base": "builtin:atlas/base",
   "pool.experts": tuple(f"builtin:atlas/experts/{name}" for name in NAMES),
