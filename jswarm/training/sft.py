@@ -30,7 +30,8 @@ from jswarm.training.data import Batch, Loader, Rows, digest, pad
 
 _TELL = 10.0  # seconds between two lines about a run
 
-LossFn = Callable[[PyTree, PyTree, Batch], tuple[jax.Array, jax.Array]]
+LossFn = Callable[[PyTree, PyTree, Any], tuple[jax.Array, jax.Array]]
+"""(weights, frozen, `Batch` or what a loader gives) -> summed loss, learnt tokens."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -247,7 +248,8 @@ def fit(
   """Minimises `loss(weights, frozen, batch)` over the weights; see `sft`.
 
   Args:
-    loader: update -> its batch; None: batches of `train` as `Loader` plans them.
+    loader: update -> its batch, with the fields of a `Batch` at least; None: batches
+      of `train` as `Loader` plans them.
   """
   tx = optimizer(settings)
   state = State(step=jnp.int32(0), weights=start, opt=tx.init(start))
