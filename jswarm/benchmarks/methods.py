@@ -40,8 +40,8 @@ ROLE: dict[str, dict[str, Any]] = {
 }
 WEIGHT: dict[str, dict[str, Any]] = {
   "random replace": {"weight.method": "random", "search.credit": "replace"},
-  "pso jfk": {"search.credit": "jfk"},
-  "pso replace": {"search.credit": "replace"},
+  "pso jfk": {"weight.method": "pso", "search.credit": "jfk"},
+  "pso replace": {"weight.method": "pso", "search.credit": "replace"},
   "evolution jfk": {"weight.method": "evolution", "search.credit": "jfk"},
   "evolution replace": {"weight.method": "evolution", "search.credit": "replace"},
 }

@@ -246,12 +246,9 @@ def _decided(config: ConfigDict) -> ConfigDict:
     (config.task, "ratings", "share" if paper else "points"),
     (config.task, "parser", _parser(config.task, published)),
   ]
-  by_mode += [
-    (config.role, "method", "evolution" if fixed else "pso"),
-    (config.weight, "method", "pso"),
-  ]
   for swarm in (config.role, config.weight):
     by_mode += [
+      (swarm, "method", "evolution" if fixed else "pso"),
       (swarm, "velocity", "zero" if paper else "random"),
       (swarm, "step_decay", 0.95 if fixed else 1.0),
       (swarm, "restart", not paper),

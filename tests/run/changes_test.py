@@ -12,7 +12,7 @@ from jswarm.wiring.defaults import get_config
 from tests import fakes
 from tests.fake_run import SMALL, plan
 
-PSO = {"role.method": "pso"}  # what all did before it was a field
+PSO = {"role.method": "pso", "weight.method": "pso"}  # before these were fields
 
 
 def _utility(bonus):
