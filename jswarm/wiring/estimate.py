@@ -25,8 +25,7 @@ from jswarm.wiring import config as config_lib
 from jswarm.wiring import memory, rehearsal, search, skipping
 
 # Different replies to prompts that differ in what they quote, as a search meets them:
-# of short ones three (six tiny experts, replies of 8 tokens: 22,347 calls are expected
-# and 22,123 were made), of longer ones more.
+# of short ones three, of longer ones more. What came of it: docs/performance.md.
 _VARIETY, _VARIETY_LONG, _SHORT = 3, 8, 16
 _SAMPLE = 48  # calls that are timed
 _WORDS = (
