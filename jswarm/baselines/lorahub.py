@@ -31,6 +31,8 @@ def lorahub(setting: Setting) -> Found:
   expert, mean over the examples, plus 0.05 mean |w|. (The published code divides the
   mean by the examples once more, which makes the penalty five times as heavy.) One
   likelihood counts as one call. Of several groups the one that is best on dev answers.
+  It is made for adapters: of whole models, which are no updates of a base, hardly any
+  combination says anything.
 
   Options: `shots` (5), `trials` (40), the evaluations of the loss.
 

@@ -6,7 +6,7 @@
   texts: counts and room without weights; footprint: bytes that it all takes
   reply_store: replies on disk; counters: what was done; settings: how
 
-Public: engine.make_experts, settings.Settings, counters.Statistics,
+Public: engine.make_experts, engine.place, settings.Settings, counters.Statistics,
 readings.score, readings.hidden, logits.make_logits, texts.unloaded, footprint.of_group.
 
 Tested elsewhere: settings in wiring/config. group, resident, schedule, packing,
