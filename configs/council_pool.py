@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from configs.common import world_base
 from jswarm.tasks.synthetic import council
 
-BASE, EXPERT = 500, 150  # updates
+BASE, EXPERT = 900, 150  # updates
 BATCH = 48
 
 
@@ -29,13 +29,14 @@ def source(expert, count):
 def get_config():
   config = ConfigDict()
   config.max_tokens = 128
+  config.save_dtype = "bfloat16"
   config.base = ConfigDict(
     dict(
       config=world_base(160),
       tokenizer="jswarm.tasks.synthetic.council:tokenizer",
       source=source("", BATCH * BASE // 2),
       settings=dict(
-        steps=BASE, batch=BATCH, lr=3e-3, multiple=64, warmup=50, weight_decay=0.01
+        steps=BASE, batch=BATCH, lr=4e-3, multiple=48, warmup=50, weight_decay=0.01
       ),
     )
   )
@@ -43,7 +44,7 @@ def get_config():
     dict(
       steps=EXPERT,
       batch=BATCH,
-      multiple=64,
+      multiple=48,
       lr=3e-3,
       warmup=10,
       rank=8,

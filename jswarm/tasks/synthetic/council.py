@@ -52,7 +52,8 @@ EDGES = tuple(
 UNKNOWN = "-"
 RESPONSE = "R{k}: {reply}"
 QUESTION = "Q: {prompt} A:"
-MOST_RESPONSES = 9
+FEW, MOST = 3, 9  # predecessors in a tuning record
+CROWDED = 0.1  # share of the records with more than FEW
 FIELDS: dict[str, Any] = {
   "pool.base": "pools/council/base",
   "pool.experts": tuple(f"pools/council/experts/{name}" for name in NAMES),
@@ -198,8 +199,12 @@ def _parts(question):
 
 
 def _others(rng):
-  """What 1 to 9 predecessors say, each knowing few parts or many."""
-  count = 1 + min(below(rng, MOST_RESPONSES) for _ in range(3))
+  """What 1 to 9 predecessors say, each knowing few parts or many.
+
+  All but the last two are noise, so few records need a crowd: most are short.
+  """
+  crowded = rng.random() < CROWDED
+  count = FEW + 1 + below(rng, MOST - FEW) if crowded else 1 + below(rng, FEW)
   said = []
   for _ in range(count):
     share = rng.random()
