@@ -75,7 +75,7 @@ def test_one_hot_updates_on_the_base_are_that_expert(bench):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-  "name", ["dare_ties", "self_consistency", "data_merge", "lorahub"]
+  "name", ["dare_ties", "self_consistency", "data_merge", "lorahub", "pack_of_llms"]
 )
 def test_methods_that_borrow_run_on_a_real_pool(bench, name):
   options = {"lorahub": {"trials": 3, "shots": 2}}.get(name)
