@@ -16,7 +16,7 @@ from jswarm.wiring.defaults import get_config as default
 def get_config(variant: str = "plain"):
   config = default()
   config.update_from_flattened_dict(folio.fields(variant))
-  config.task.dev_size = 50
+  config.task.dev_size = 100
   config.task.test_size = 1000
   config.search.iterations = 20
   config.role.patience = config.weight.patience = 20

@@ -12,9 +12,8 @@ from configs import folio
 
 def get_config():
   config = folio.get_config()
-  config.task.dev_size = 50
+  config.task.dev_size = 80
   config.task.test_size = 400
-  config.search.graphs = 10
-  config.search.assignments = 5
+  config.search.assignments = 4
   config.search.iterations = 8
   return config
