@@ -89,27 +89,27 @@ def pruned(values: np.ndarray, mask: np.ndarray, share: float) -> np.ndarray:
 
 def _learnt(setting):
   size, rounds = len(setting.experts.names), setting.option("rounds", 2)
-  masks = {name: ~np.eye(size, dtype=bool) for name in ("spatial", "temporal")}
-  # An expert does hear itself of the last round, as in the public code.
-  masks["temporal"] = np.ones((size, size), bool)
   share, every = setting.option("prune", 0.25), setting.option("prune_every", 0)
+  nuclear, examples = setting.option("nuclear", 0.0), setting.problem.examples
+  # An expert does hear itself of the last round, as in the public code.
+  masks = {
+    "spatial": ~np.eye(size, dtype=bool),
+    "temporal": np.ones((size, size), bool),
+  }
 
   def prune(params):
     for name, mask in masks.items():
       masks[name] = pruned(np.asarray(params[name]), mask, share)
+    return spread(masks["spatial"], masks["temporal"], rounds)
 
   def revise(step, params, allowed):
-    if every and step % every == 0:
-      prune(params)
-      return spread(masks["spatial"], masks["temporal"], rounds)
-    return allowed
+    return prune(params) if every and step % every == 0 else allowed
 
-  answerer_of = lambda edges: decisions.answerer(setting, heard_by_all(edges, size))
-  places = 1 + np.arange(size * size).reshape(size, size)
-  where = np.stack(
-    [spread(places, 0 * places, rounds), spread(0 * places, places, rounds)]
-  )
-  examples = setting.problem.examples
+  def answerer_of(edges):
+    return decisions.answerer(setting, heard_by_all(edges, size))
+
+  # 1. Which messages help.
+  where = _places(size, rounds)
   params, _, steps = edge_policy.reinforce(
     np.random.default_rng(setting.seed),
     {name: np.zeros((size, size), np.float32) for name in masks},
@@ -119,18 +119,15 @@ def _learnt(setting):
     decisions.on_questions(
       setting, answerer_of, reserve=(rounds * size + 1) * len(examples)
     ),
-    edge_policy.Settings(
-      steps=setting.option("steps", 10),
-      batch=setting.option("batch", 4),
-      rate=setting.option("rate", 0.1),
-      baseline=setting.option("baseline", False),
-      penalty=nuclear_norm
-      if setting.option("nuclear", 0.0)
-      else edge_policy.no_penalty,
-      strength=setting.option("nuclear", 0.0),
+    decisions.training(
+      setting,
+      steps=10,
+      penalty=nuclear_norm if nuclear else edge_policy.no_penalty,
+      strength=nuclear,
     ),
     revise,
   )
+  # 2. The lowest are cut, and of the others those that were likely stay.
   if not every:
     prune(params)
   spatial = edge_policy.keep(params["spatial"], masks["spatial"])
@@ -142,6 +139,13 @@ def _learnt(setting):
     temporal=_named(setting, temporal),
     steps=steps,
   )
+
+
+def _places(size, rounds):
+  """The features of `logits_of` [2, N, N]."""
+  places = 1 + np.arange(size * size).reshape(size, size)
+  nowhere = np.zeros_like(places)
+  return np.stack([spread(places, nowhere, rounds), spread(nowhere, places, rounds)])
 
 
 def _best_of_pruned(setting):

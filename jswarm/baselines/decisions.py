@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from jswarm.baselines import edge_policy
 from jswarm.baselines.base import Found, Setting
 from jswarm.core import lookup
 from jswarm.graphs import dag
@@ -85,6 +86,17 @@ def answerer(setting: Setting, edges: np.ndarray) -> Answerer:
   graph = dag.from_edges(edges, len(edges) - 1)
   job = system.make_job(graph, holders, setting.first)
   return job if decision == "refer" else Voted(job, setting.read)
+
+
+def training(setting: Setting, steps: int, **fields: Any) -> edge_policy.Settings:
+  """Of the options `steps`, `batch`, `rate` and `baseline`; `fields`: more of them."""
+  return edge_policy.Settings(
+    steps=setting.option("steps", steps),
+    batch=setting.option("batch", 4),
+    rate=setting.option("rate", 0.1),
+    baseline=setting.option("baseline", False),
+    **fields,
+  )
 
 
 def on_questions(

@@ -56,12 +56,6 @@ def interpolate(edges: np.ndarray, utility: np.ndarray) -> np.ndarray:
 
 def _learnt(setting):
   allowed, examples = decisions.allowed(setting), setting.problem.examples
-  settings = edge_policy.Settings(
-    steps=setting.option("steps", 200),
-    batch=setting.option("batch", 4),
-    rate=setting.option("rate", 0.1),
-    baseline=setting.option("baseline", False),
-  )
   logits, _, steps = edge_policy.reinforce(
     np.random.default_rng(setting.seed),
     np.zeros(allowed.shape, np.float32),
@@ -73,7 +67,7 @@ def _learnt(setting):
       lambda edges: decisions.answerer(setting, edges),
       reserve=len(allowed) * len(examples),
     ),
-    settings,
+    decisions.training(setting, steps=200),
   )
   edges = edge_policy.keep(logits, allowed)
   return decisions.found(

@@ -1,8 +1,8 @@
 """Edges predicted by a small graph network: attention on the system, or one a question.
 
-  features [N, D] -> node states [N, H] -> edge logits [N, N] -> graph
+  graphs and f, or questions -> graph_nets -> edge logits [N, N] -> graph
 
-Plain functions of a dict of arrays; nodes are the experts and one that decides.
+Nodes are the experts and one that decides.
 """
 
 from collections.abc import Hashable, Sequence
@@ -13,19 +13,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from jswarm.baselines import decisions, edge_policy
+from jswarm.baselines import decisions, edge_policy, graph_nets
 from jswarm.baselines.base import Found, Setting
+from jswarm.baselines.graph_nets import WIDTH
 from jswarm.core.digests import digest
 from jswarm.core.types import PyTree, Request
 from jswarm.systems.answerer import Answering
 from jswarm.systems.prompts import Question, Terms
 from jswarm.systems.weights import Weights
 
-WIDTH = 16  # of features and of node states
-_TRAINING = 200  # steps of the link prediction
-_ADAM = optax.adam(0.01)
+_ATTENTION = (("weight",), ("speaker", "hearer"))  # of a layer of `graph_nets.attend`
 
 
 def learned_edges(setting: Setting) -> Found:
@@ -47,42 +45,6 @@ def learned_edges(setting: Setting) -> Found:
   if setting.variant == "original":
     return _designed(setting)
   return _predicted(setting)
-
-
-def attend(params: PyTree, features: jax.Array, edges: jax.Array) -> jax.Array:
-  """float32 [N, H]: two layers in which a node attends to itself and to its neighbours.
-
-  Args:
-    params: layers of `weight` [D, H], `speaker` [H], `hearer` [H].
-    features: [N, D]. edges: bool [N, N].
-  """
-  near = edges | edges.T | jnp.eye(len(edges), dtype=bool)
-  states = features
-  for layer in params["layers"]:
-    sent = states @ layer["weight"]
-    score = (sent @ layer["hearer"])[:, None] + (sent @ layer["speaker"])[None, :]
-    score = jnp.where(near, jax.nn.leaky_relu(score, 0.2), -jnp.inf)
-    states = jax.nn.elu(jax.nn.softmax(score, axis=1) @ sent)
-  return states
-
-
-def convolve(params: PyTree, features: jax.Array, edges: jax.Array) -> jax.Array:
-  """float32 [N, H]: two layers of a node's own state and the mean of its neighbours.
-
-  A node's own part has weights of its own, or few layers would make all nodes alike.
-  """
-  near = (edges | edges.T).astype(jnp.float32)
-  near = near / jnp.maximum(jnp.sum(near, axis=1, keepdims=True), 1.0)
-  states = features
-  for layer in params["layers"]:
-    states = jnp.tanh(states @ layer["own"] + near @ states @ layer["near"])
-  return states
-
-
-def links(params: PyTree, states: jax.Array) -> jax.Array:
-  """float32 [N, N]: (W1 u_i) . (W2 u_j) + b, so that i to j is not j to i."""
-  spoken, heard = states @ params["speaks"], states @ params["hears"]
-  return spoken @ heard.T / jnp.sqrt(WIDTH) + params["bias"]
 
 
 def raises(edges: np.ndarray, utility: np.ndarray) -> np.ndarray:
@@ -107,7 +69,7 @@ class Net(NamedTuple):
   """A trained network of the "original", and what describes its nodes.
 
   Attributes:
-    params: of `convolve` and `links`. profiles: float32 [N, W].
+    params: of `graph_nets.convolve` and `links`. profiles: float32 [N, W].
     reader: the expert whose hidden states describe questions; -1: nobody's do.
     centre: float32 [D], the mean state of dev questions. projection: float32 [D, W].
   """
@@ -161,7 +123,9 @@ class Designer:
 def logits_of(params: PyTree, features: jax.Array) -> jax.Array:
   """float32 [B, N, N] of features [B, N, D], over a chain of the nodes."""
   chain = jnp.eye(features.shape[1], k=1, dtype=bool)
-  return jax.vmap(lambda f: links(params, convolve(params, f, chain)))(features)
+  return jax.vmap(
+    lambda f: graph_nets.links(params, graph_nets.convolve(params, f, chain))
+  )(features)
 
 
 def density(params: PyTree, logits: jax.Array) -> jax.Array:
@@ -185,11 +149,11 @@ def _predicted(setting):
     utility[: len(bought)] = [e.utility for e in setting.score(bought)]
   # 2. The network learns which edges stood in better graphs.
   features = rng.normal(size=(len(allowed), WIDTH)).astype(np.float32)
-  params = _params(rng, WIDTH, ("weight",), ("speaker", "hearer"))
-  params = _trained(params, features, edges, raises(edges, utility))
+  params = graph_nets.init(rng, WIDTH, *_ATTENTION)
+  params = graph_nets.fit(params, features, edges, raises(edges, utility))
   # 3. And says which edges of all there should be, looking at the best of them.
   best = int(np.argmax(np.where(np.isnan(utility), -np.inf, utility)))
-  logits = _linked(params, features, edges[best])
+  logits = graph_nets.predict(params, features, edges[best])
   kept = edge_policy.keep(logits, allowed)
   return decisions.found(
     setting,
@@ -214,11 +178,9 @@ def _designed(setting):
       lambda edges: decisions.answerer(setting, edges),
       reserve=len(allowed) * len(examples),
     ),
-    edge_policy.Settings(
-      steps=setting.option("steps", 10),
-      batch=setting.option("batch", 4),
-      rate=setting.option("rate", 0.1),
-      baseline=setting.option("baseline", False),
+    decisions.training(
+      setting,
+      steps=10,
       penalty=density,
       strength=setting.option("sparsity", 0.1),
     ),
@@ -232,7 +194,7 @@ def _designed(setting):
 def _untrained(setting, prompts):
   """A `Net` as it begins: nodes described by hidden states, or by chance."""
   names, rng = setting.experts.names, np.random.default_rng(setting.seed)
-  params = _params(rng, 2 * WIDTH, ("own", "near"), ())
+  params = graph_nets.init(rng, 2 * WIDTH, ("own", "near"))
   profiles = [*setting.option("profiles", names), "reads all others and decides"]
   if setting.experts.hidden is None:
     drawn = rng.normal(size=(len(profiles), WIDTH)).astype(np.float32)
@@ -269,46 +231,3 @@ def _scaled(states, projection):
   """float32 [X, W]: projected directions; states of any size are of one size."""
   size = np.linalg.norm(states, axis=1, keepdims=True)
   return (states / np.where(size > 0, size, 1.0)) @ projection
-
-
-def _params(rng, width, matrices, vectors):
-  """Two layers and the links, as they begin."""
-
-  def drawn(*shape):
-    return (rng.normal(size=shape) / np.sqrt(shape[0])).astype(np.float32)
-
-  layers = []
-  for size in (width, WIDTH):
-    layer = {name: drawn(size, WIDTH) for name in matrices}
-    layers.append({**layer, **{name: drawn(WIDTH) for name in vectors}})
-  return {
-    "layers": layers,
-    "speaks": drawn(WIDTH, WIDTH),
-    "hears": drawn(WIDTH, WIDTH),
-    "bias": np.float32(0),
-  }
-
-
-@jax.jit
-def _linked(params, features, edges):
-  return links(params, attend(params, features, edges))
-
-
-@jax.jit
-def _trained(params, features, edges, labels):
-  """The params after `_TRAINING` steps of Adam on the labels that are no NaN."""
-  known = ~jnp.isnan(labels)
-
-  def loss(params):
-    logits = jax.vmap(lambda e: links(params, attend(params, features, e)))(edges)
-    costs = optax.sigmoid_binary_cross_entropy(logits, jnp.where(known, labels, 0.0))
-    return jnp.sum(jnp.where(known, costs, 0.0)) / jnp.maximum(jnp.sum(known), 1)
-
-  def step(carry, _):
-    params, state = carry
-    moves, state = _ADAM.update(jax.grad(loss)(params), state)
-    return (optax.apply_updates(params, moves), state), None
-
-  begin = params, _ADAM.init(params)
-  (params, _), _ = jax.lax.scan(step, begin, None, _TRAINING)
-  return params

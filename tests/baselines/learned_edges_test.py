@@ -8,8 +8,6 @@ from tests import fakes
 from tests.baselines.gptswarm_test import planted
 from tests.baselines.settings import dev_of, setting
 
-SIZE = 5
-
 
 def test_an_edge_that_stands_in_better_graphs_raises_f():
   edges = np.zeros((4, 3, 3), bool)
@@ -21,40 +19,6 @@ def test_an_edge_that_stands_in_better_graphs_raises_f():
   np.testing.assert_array_equal(label[:, 1, 2], [np.nan, np.nan, 0, np.nan])
   np.testing.assert_array_equal(label[:, 0, 2], [1, 1, 0, np.nan])  # the mean of all
   assert np.isnan(label[:, 2, 0]).all()
-
-
-def test_link_prediction_learns_the_label_of_each_edge():
-  """An edge is good if the second node hears, bad if the third does."""
-  rng = np.random.default_rng(0)
-  edges = np.triu(rng.random((20, SIZE, SIZE)) < 0.6, 1)
-  label = np.where(edges, np.nan, np.nan).astype(np.float32)
-  label[:, :, 1], label[:, :, 2] = 1, 0
-  label = np.where(edges, label, np.nan)
-  features = rng.normal(size=(SIZE, learned_edges.WIDTH)).astype(np.float32)
-  params = learned_edges._params(
-    rng, learned_edges.WIDTH, ("weight",), ("speaker", "hearer")
-  )
-  params = learned_edges._trained(params, features, edges, label)
-  logits = np.asarray(learned_edges._linked(params, features, edges[0]))
-  assert logits.shape == (SIZE, SIZE)
-  assert logits[0, 1] > 0 > max(logits[0, 2], logits[1, 2])
-
-
-def test_a_node_attends_to_its_neighbours_alone():
-  rng = np.random.default_rng(1)
-  features = rng.normal(size=(SIZE, learned_edges.WIDTH)).astype(np.float32)
-  params = learned_edges._params(
-    rng, learned_edges.WIDTH, ("weight",), ("speaker", "hearer")
-  )
-  edges = np.zeros((SIZE, SIZE), bool)
-  edges[0, 1] = edges[3, 4] = True
-  moved = features.copy()
-  moved[3] += 1
-  before, after = (
-    np.asarray(learned_edges.attend(params, f, edges)) for f in (features, moved)
-  )
-  np.testing.assert_allclose(before[:3], after[:3], rtol=1e-5)
-  assert not np.allclose(before[4], after[4])
 
 
 def test_a_planted_edge_is_predicted():
