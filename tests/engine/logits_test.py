@@ -117,7 +117,7 @@ def test_logits_along_a_text_and_prompts_given_in_tokens_are_those_of_the_text()
   assert tokens == list(PROMPT.encode())
   found = logits.along(1, tokens)
   assert found.shape == (len(tokens), tiny.CONFIG.vocab)
-  wanted = whole(merged(group, 1), PROMPT.encode())[0]
+  wanted = whole(merged(group, 1), tokens)[0]
   logs = found - np.logaddexp.reduce(found, axis=-1, keepdims=True)
   np.testing.assert_allclose(logs, wanted, rtol=1e-4, atol=1e-4)
   (last,), state = logits.begin([(1, tokens)], 2)
