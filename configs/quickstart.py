@@ -12,8 +12,8 @@ from configs import folio
 
 def get_config():
   config = folio.get_config()
-  config.task.dev_size = 80
-  config.task.test_size = 400
+  config.task.dev_size = 60
+  config.task.test_size = 300
   config.search.assignments = 4
-  config.search.iterations = 8
+  config.search.iterations = 6
   return config
