@@ -138,8 +138,9 @@ def rehearse(
   dev, test = len(task.dev) / few, len(task.test) / max(1, len(small.test))
   bench = None
   if small.judge and rater is None:
-    words = texts.unloaded(specs, checked, config.engine)
-    bench = _Bench(small, small.judge, words)
+    bench = _Bench(
+      small.judge, small.test, texts.unloaded(specs, checked, config.engine)
+    )
     small = dataclasses.replace(
       small, judge=dataclasses.replace(small.judge, prompt=bench.prompt)
     )
@@ -239,9 +240,9 @@ class _Bench:
   are those of the pool's first expert, since nobody knows a server's.
   """
 
-  def __init__(self, task: base.Task, judge: base.Judge, words: Experts):
+  def __init__(self, judge: base.Judge, test: Sequence[base.Example], words: Experts):
     self._judge, self._words = judge, words
-    self._test = {id(example) for example in task.test}
+    self._test = {id(example) for example in test}
     self._asked = {False: [0, 0, 0], True: [0, 0, 0]}  # calls, made, tokens
     self._seen: set[str] = set()
 
