@@ -15,5 +15,5 @@ def get_config():
   config.task.dev_size = 60
   config.task.test_size = 300
   config.search.assignments = 4
-  config.search.iterations = 6
+  config.search.iterations = 8
   return config
