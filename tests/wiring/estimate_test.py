@@ -174,7 +174,7 @@ def _shipped(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pool", ["tiny", "quickstart"])
+@pytest.mark.parametrize("pool", ["tiny", "skills"])
 def test_a_search_takes_what_was_said(pool, tiny, tmp_path):
   """Calls, tokens and bytes; seconds depend on who else is at work."""
   config = tiny if pool == "tiny" else _shipped(pool)

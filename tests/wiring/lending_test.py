@@ -36,7 +36,7 @@ def test_records_with_and_without_a_chat_template_are_not_one_file(tmp_path):
 
 @pytest.fixture(scope="module")
 def bench():
-  config = importlib.import_module("configs.quickstart").get_config()
+  config = importlib.import_module("configs.skills").get_config()
   changes = {"task.dev_size": 4, "task.test_size": 4, "engine.compile_cache": False}
   small = dict(records=RECORDS, count=24, arguments={"skills": {"add": 1.0}})
   trained = ConfigDict(
