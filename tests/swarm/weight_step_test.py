@@ -9,7 +9,12 @@ from jswarm.systems import weights as weights_lib
 from tests import fakes
 from tests.fake_run import plan
 
-REPLACE = {"search.credit": "replace", "search.steps": "weight", "role.patience": 9}
+REPLACE = {
+  "search.credit": "replace",
+  "search.steps": "weight",
+  "role.patience": 9,
+  "weight.method": "pso",
+}
 
 
 def _history(**changes):
