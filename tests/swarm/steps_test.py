@@ -62,7 +62,8 @@ def test_role_only_leaves_the_weights_alone():
 
 
 def test_weight_only_keeps_the_best_initial_graph():
-  result = _result(**{"search.steps": "weight", "role.patience": 20})
+  moves = {"search.steps": "weight", "weight.method": "pso", "role.patience": 20}
+  result = _result(**moves)
   for graph in (result.state.reference, result.system.graph):
     np.testing.assert_array_equal(graph.dag.edges, result.state.initial.graph.dag.edges)
   assert result.results["dev"]["system"] > result.results["dev"]["initial"]
@@ -114,7 +115,7 @@ def test_the_search_without_random_assignments_keeps_expert_i_on_node_i():
 
 
 def test_one_expert_that_is_broken_by_a_move_is_rolled_back():
-  made = plan()
+  made = plan({"weight.method": "pso"})  # it moves by its velocity
   problem = steps.Problem(
     made.experts, Evaluator(made.task, Memo(made.experts), made.wording), made.task.dev
   )
