@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from jswarm.core.types import Experts
+from jswarm.swarm import problem as problem_lib
 from jswarm.swarm.problem import Problem
 from jswarm.systems.answerer import Answerer
 from jswarm.systems.answerers import ReadFn, as_said
@@ -151,7 +152,7 @@ class Setting:
   ) -> tuple[int, float]:
     """(index, dev utility) of the best of them; the first of equal ones."""
     utility = np.array([e.utility for e in self.score(answerers, experts)])
-    index = int(np.argmax(np.where(np.isnan(utility), -np.inf, utility)))
+    index = problem_lib.argmax(utility)
     return index, float(utility[index])
 
 
@@ -169,6 +170,11 @@ class Found(NamedTuple):
   dev: float = float("nan")
   experts: Experts | None = None
   notes: Mapping[str, Any] = {}
+
+
+def best_of(found: Sequence[Found]) -> Found:
+  """The one with the greatest dev utility that is known; the first of equal ones."""
+  return found[problem_lib.argmax(np.array([f.dev for f in found]))]
 
 
 @dataclasses.dataclass(frozen=True)

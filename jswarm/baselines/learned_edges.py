@@ -19,6 +19,7 @@ from jswarm.baselines.base import Found, Setting
 from jswarm.baselines.graph_nets import WIDTH
 from jswarm.core.digests import digest
 from jswarm.core.types import PyTree, Request
+from jswarm.swarm import problem as problem_lib
 from jswarm.systems.answerer import Answering
 from jswarm.systems.prompts import Question, Terms
 from jswarm.systems.weights import Weights
@@ -152,7 +153,7 @@ def _predicted(setting):
   params = graph_nets.init(rng, WIDTH, *_ATTENTION)
   params = graph_nets.fit(params, features, edges, raises(edges, utility))
   # 3. And says which edges of all there should be, looking at the best of them.
-  best = int(np.argmax(np.where(np.isnan(utility), -np.inf, utility)))
+  best = problem_lib.argmax(utility)
   logits = graph_nets.predict(params, features, edges[best])
   kept = edge_policy.keep(logits, allowed)
   return decisions.found(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jswarm.baselines import soups
-from jswarm.baselines.base import Found, NotApplicable, Setting
+from jswarm.baselines.base import Found, NotApplicable, Setting, best_of
 from jswarm.core.types import Candidates
 from jswarm.systems import prompts
 from jswarm.systems.system import Job
@@ -40,10 +40,7 @@ def lorahub(setting: Setting) -> Found:
     NotApplicable: the examples name no answer.
   """
   found = [_searched(setting, group) for group in range(len(setting.experts.groups))]
-  jobs = [job for job, _ in found]
-  dev = [setting.dev(job) for job in jobs]
-  index = int(np.argmax(np.where(np.isnan(dev), -np.inf, dev)))
-  return Found(jobs[index], dev[index], notes=found[index][1])
+  return best_of([Found(job, setting.dev(job), notes=notes) for job, notes in found])
 
 
 def loss(

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jswarm.baselines.base import Found, NotApplicable, Setting
+from jswarm.baselines.base import Found, NotApplicable, Setting, best_of
 from jswarm.core import lookup
 from jswarm.systems import system
 
@@ -183,4 +183,4 @@ def dare_ties(setting: Setting) -> Found:
     raise NotApplicable(
       "a merge needs the base of the whole models: name it as pool.base."
     )
-  return max(found, key=lambda f: -np.inf if np.isnan(f.dev) else f.dev)
+  return best_of(found)

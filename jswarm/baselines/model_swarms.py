@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jswarm.baselines import soups
-from jswarm.baselines.base import Found, Setting
+from jswarm.baselines.base import Found, Setting, best_of
 from jswarm.swarm import motion, pso
 from jswarm.systems import system
 
@@ -43,7 +43,7 @@ def model_swarms(setting: Setting) -> Found:
   for done, group in enumerate(groups):
     share = left() // (len(groups) - done) if setting.calls else 0
     found.append(_swarm(setting, group, share))
-  return max(found, key=lambda f: -np.inf if np.isnan(f.dev) else f.dev)
+  return best_of(found)
 
 
 def crossed(

@@ -8,7 +8,6 @@ import numpy as np
 from jswarm.baselines import soups
 from jswarm.baselines.base import Found, Setting
 from jswarm.graphs import decode
-from jswarm.swarm import problem as problem_lib
 from jswarm.swarm import proposals
 from jswarm.systems.system import Job
 
@@ -46,11 +45,8 @@ def random_weights(setting: Setting) -> Found:
 
 def _graphs(setting, settings, turn):
   """Ten random graphs, on weights as they came."""
-  draw_key, decode_key = jax.random.split(jax.random.fold_in(setting.key(), turn))
-  nodes = len(setting.experts.names)
-  adjacency = proposals.first(draw_key, _AT_ONCE, nodes, settings)
-  graphs = proposals.decoded(decode_key, adjacency, settings)
-  return problem_lib.jobs_of(graphs, setting.first)
+  key, nodes = jax.random.fold_in(setting.key(), turn), len(setting.experts.names)
+  return proposals.drawn(key, _AT_ONCE, nodes, settings, setting.first)
 
 
 def _best(setting, draw):

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jswarm.baselines.base import Found, Setting
+from jswarm.baselines.base import Found, Setting, best_of
 from jswarm.core.types import PyTree
 from jswarm.systems import system
 from jswarm.systems.system import Job
@@ -26,11 +26,9 @@ def mixed(setting: Setting, group: int, mix: Sequence[float] | np.ndarray) -> Jo
   taken in float32; every member of the group gets the same weights, and the first one
   answers.
   """
-  members = setting.experts.groups[group]
-  trees = list(setting.first.trees)
-  trees[group] = _everywhere(jnp.asarray(mix, jnp.float32), trees[group])
-  weights = setting.problem.evaluator.named(tuple(trees))
-  return system.single(members[0], weights)
+  one = combined(jnp.asarray(mix, jnp.float32)[None], setting.first.trees[group])
+  (place,) = placed(setting, group, one)
+  return system.single(*place)
 
 
 def placed(
@@ -79,7 +77,7 @@ def greedy_soup(setting: Setting) -> Found:
   Recipe 1). E - 1 soups are scored in a group of E.
   """
   found = [_greedy(setting, group) for group in range(len(setting.experts.groups))]
-  return max(found, key=lambda f: -np.inf if np.isnan(f.dev) else f.dev)
+  return best_of(found)
 
 
 def _greedy(setting, group):
@@ -98,14 +96,3 @@ def _greedy(setting, group):
       chosen, dev, answerer = soup, utility, candidate
   names = [setting.experts.names[e] for e in chosen]
   return Found(answerer, dev, notes={"experts": names})
-
-
-@jax.jit
-def _everywhere(mix: jax.Array, tree: PyTree) -> PyTree:
-  """Leaves [E_group, ...], each expert's the same mean by `mix` [E_group]."""
-
-  def mean(x):
-    one = jnp.tensordot(mix, x.astype(jnp.float32), axes=1)
-    return jnp.broadcast_to(one, x.shape).astype(x.dtype)
-
-  return jax.tree.map(mean, tree)

@@ -1,6 +1,6 @@
 """What luck finds at the same price: as many random graphs as were scored systems.
 
-history -> how many -> proposals.first, decoded -> score on dev -> the best one
+history -> how many -> proposals.drawn -> score on dev -> the best one
 """
 
 import jax
@@ -29,9 +29,6 @@ def best_of_random(session: Session) -> Job:
   plan, first = session.plan, session.memo.first
   count, settings = systems_scored(session), plan.settings
   key = problem_lib.fold(_key(np.int64(plan.seed)), _CHANCE)
-  draw_key, decode_key = problem_lib.split(key, 2)
-  adjacency = proposals.first(draw_key, count, len(plan.experts.names), settings.graph)
-  graphs = proposals.decoded(decode_key, adjacency, settings.graph)
-  jobs = problem_lib.jobs_of(graphs, first)
+  jobs = proposals.drawn(key, count, len(plan.experts.names), settings.graph, first)
   values, _ = problem_lib.score(session.problem, {"random": jobs})
   return jobs[problem_lib.argmax(values["random"])]

@@ -1,6 +1,6 @@
 """Who moves: particle swarms over adjacencies and over weights.
 
-  motion -> pso -> guard;  state;  racing -> problem
+  motion -> pso -> guard;  state;  racing -> problem -> proposals
   proposals -> role_step;  weight_moves, contribution (JFK-score) -> weight_step
   role_step, weight_step -> steps
 

@@ -19,7 +19,9 @@ from jswarm.graphs import decode
 from jswarm.graphs.imprint import imprint
 from jswarm.graphs.mutate import mutate
 from jswarm.swarm import motion, pso
-from jswarm.systems.system import Graph
+from jswarm.swarm import problem as problem_lib
+from jswarm.systems.system import Graph, Job
+from jswarm.systems.weights import Weights
 
 PARENTS = 0.2  # the share of the best graphs that have children; docs/worlds.md
 _ask = jax.jit(pso.ask, static_argnums=2)
@@ -75,6 +77,16 @@ def decoded(
   """
   decode.check_adjacency(adjacency)
   return Graph(adjacency, _decoded(key, adjacency, moves, settings))
+
+
+def drawn(
+  key: jax.Array, count: int, nodes: int, settings: decode.Settings, weights: Weights
+) -> list[Job]:
+  """Random graphs as a search draws its first ones, expert i on node i: what luck
+  has."""
+  draw_key, decode_key = problem_lib.split(key, 2)
+  adjacency = first(draw_key, count, nodes, settings)
+  return problem_lib.jobs_of(decoded(decode_key, adjacency, settings), weights)
 
 
 def learn(

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from jswarm.run import loop
+from jswarm.swarm import problem as problem_lib
 from jswarm.wiring import config as config_lib
 from jswarm.wiring import search
 
@@ -81,8 +82,7 @@ def summary(
 
 def choose(rows: Sequence[Mapping[str, Any]]) -> int:
   """The draw with the greatest dev score; what could not be scored is never it."""
-  values = [_known(row["dev"]) for row in rows]
-  return int(np.argmax([-np.inf if np.isnan(v) else v for v in values]))
+  return problem_lib.argmax(np.array([_known(row["dev"]) for row in rows]))
 
 
 def _row(point, results):
