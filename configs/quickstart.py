@@ -2,9 +2,9 @@
 
   python -m experiments.search --config=configs/quickstart.py --workdir=runs/quickstart
 
-No download, some two minutes on two CPU cores. Each expert can read two of ten hands, so
-who stands where decides what is read (the world folio, docs/worlds.md). The utility is
-the share of right answers.
+No download, some two minutes on two CPU cores. Each expert can read two of ten hands,
+so who stands where decides what is read (the world folio, docs/worlds.md). The utility
+is the share of right answers.
 """
 
 from configs import folio
