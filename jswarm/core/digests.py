@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jswarm.core import quick
 from jswarm.core.types import PyTree
 
 _PART = 1 << 26  # bytes of a leaf that are worked on at a time
@@ -81,15 +82,15 @@ def _each_sums(leaves):
   if not isinstance(sharding, jax.sharding.NamedSharding):
     return _vmapped_sums(leaves)
   whole = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
-  return jax.jit(_vmapped_sums, out_shardings=whole)(leaves)
+  return quick.jit(_vmapped_sums, out_shardings=whole)(leaves)
 
 
-@jax.jit
+@quick.jit
 def _vmapped_sums(leaves):
   return [jnp.stack(pair) for pair in jax.vmap(_sums)(leaves)]
 
 
-@jax.jit
+@quick.jit
 def _sums(leaves, ahead=0):
   """Of each leaf two sums of its bits, each weighted by place, modulo 2^32.
 

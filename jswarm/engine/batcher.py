@@ -242,9 +242,8 @@ class Batcher:
     seated = [queue.seat() for queue in stream.queues]
     prefix = packing.shared_prefix([p for seats in seated for _, p in seats])
     most = self._limits.pack(self._length)
-    packs = [
-      packing.packs(seats, most, prefix, stream.weights.apart) for seats in seated
-    ]
+    apart, coarse = stream.weights.apart, self._quick(stream.weights)
+    packs = [packing.packs(seats, most, prefix, apart, coarse) for seats in seated]
     for turn in range(max(map(len, packs))):
       self._compute([p[turn] if turn < len(p) else None for p in packs], prefix, stream)
     jax.block_until_ready(stream.lanes.token)
@@ -361,9 +360,14 @@ class Batcher:
 
   def _sizes(self, weights: adapter_forms.Weights) -> Sequence[int]:
     """Numbers of lanes that a replica may have."""
+    if self._replicas.platform != "cpu":
+      return schedule.LANES
+    return schedule.FEW_LANES if self._quick(weights) else schedule.FINE_LANES
+
+  def _quick(self, weights: adapter_forms.Weights) -> bool:
+    """Does a program take longer to compile than to run?"""
     large = adapter_forms.large(self._programs.own(weights))
-    fine = self._replicas.platform == "cpu" and large
-    return schedule.FINE_LANES if fine else schedule.LANES
+    return self._replicas.platform == "cpu" and not large
 
   def _smaller(self, stream: Stream) -> list[int]:
     """Fewer lanes that may do once nothing waits, the fewest first."""

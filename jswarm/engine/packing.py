@@ -4,7 +4,7 @@ A pack is several prompts end to end, so that nothing is padded to the longest; 
 come from short lists, so that a search compiles few programs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -75,6 +75,19 @@ def pack_size(count: int) -> int:
   return max(1, -(-count // step)) * step
 
 
+def coarse_size(count: int) -> int:
+  """The smallest of 128 * {1, 2, 4, 8 ...} that holds `count`.
+
+  For a base that computes a pack in less time than its program takes to compile.
+  """
+  return SPAN_BLOCK << max(0, -(-count // SPAN_BLOCK) - 1).bit_length()
+
+
+def middle_size(count: int) -> int:
+  """The smallest of 128 * {1, 2, 3, 4, 6, 8, 12 ...} that holds `count`."""
+  return size_of(count, SPAN_BLOCK)
+
+
 def shared_prefix(prompts: Sequence[Prompt]) -> int:
   """P, first tokens that all prompts have in common, from a short list; 0: too few.
 
@@ -142,9 +155,15 @@ def _first_that_fit(
 
 
 def lay(
-  prompts: Sequence[Prompt], members: Sequence[int], prefix: int = 0, fine: bool = False
+  prompts: Sequence[Prompt],
+  members: Sequence[int],
+  prefix: int = 0,
+  sized: Callable[[int], int] = middle_size,
 ) -> Pack:
-  """The members end to end, in the smallest pack that holds them, of `fine` sizes."""
+  """The members end to end, in the smallest pack that holds them.
+
+  `sized`: the tokens of a pack for so many slots.
+  """
   members = sorted(members, key=lambda i: (prompts[i].owner, i))
   runs, cursor = [], 0  # (owner, where its prefix begins, [(row, where it begins)])
   for row, i in enumerate(members):
@@ -154,8 +173,7 @@ def lay(
       cursor += prefix
     runs[-1][2].append((row, cursor))
     cursor += len(prompts[i].tokens) - prefix
-  least = max(cursor, ROW * len(members))
-  size = pack_size(least) if fine else size_of(least, SPAN_BLOCK)
+  size = sized(max(cursor, ROW * len(members)))
   pack = blank_pack(size, rows_of(size, len(members)))
   for owner, root, rows in runs:
     blocks = slice(root // TOKEN_BLOCK, None)  # the next run takes its own over
@@ -196,12 +214,15 @@ def blank_pack(size: int, rows: int) -> Pack:
   )
 
 
-def packs(seats, most, prefix, apart=False):
+def packs(seats, most, prefix, apart=False, coarse=False):
   """[(pack, its (lane, prompt) pairs)] of one replica.
 
   `apart`: prompts of one expert that fill a pack have it for themselves, and packs have
-  finer sizes.
+  finer sizes. `coarse`: they have coarser ones.
   """
+  sized = coarse_size if coarse else middle_size
+  if apart:
+    sized = pack_size
   parts, rest = [], list(seats)
   for owner in sorted({p.owner for _, p in seats}) if apart else ():
     part = _filling([seat for seat in seats if seat[1].owner == owner], most, prefix)
@@ -211,7 +232,7 @@ def packs(seats, most, prefix, apart=False):
   for part in (*parts, rest):
     prompts = [prompt for _, prompt in part]
     for members in divide(prompts, most, prefix):
-      pack = lay(prompts, members, prefix, apart)
+      pack = lay(prompts, members, prefix, sized)
       packs.append((pack, [part[i] for i in pack.members]))
   return packs
 

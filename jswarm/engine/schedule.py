@@ -15,6 +15,8 @@ from jswarm.engine.packing import Prompt
 _LONG = 512  # prompts beyond have lanes of their own, for 2, 4 ... times as many tokens
 REFILL = 4  # a quarter of the lanes is free: time for the next prompts
 LANES = (1, 8, 32, 64, 128, 256, 512)
+# Of a small base on CPU a program takes longer to compile than it saves.
+FEW_LANES = (8, 64, 512)
 # A step of a large base on CPU takes time by its lanes: here more programs pay.
 FINE_LANES = (1, 8, 16, 24, 32, 64, 128, 256, 512)
 _WIDER = 1.5  # times the lanes, rather than prompts that wait for a block of their own

@@ -14,6 +14,8 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
+from jswarm.core import quick
+
 
 @flax.struct.dataclass
 class Dag:
@@ -36,7 +38,7 @@ class Dag:
   depth: jax.Array
 
 
-@jax.jit
+@quick.jit
 def make_dag(edges: jax.Array, end: jax.Array, rank: jax.Array) -> Dag:
   """The Dag of acyclic edges [N, N] and their end node; see `Dag`.
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jswarm.core import quick
 from jswarm.graphs import topologies
 from jswarm.graphs.dag import Dag, from_edges, make_dag
 from jswarm.graphs.settings import EDGE_MODES, Settings
@@ -63,7 +64,7 @@ def decode(adjacency: jax.Array, key: jax.Array | None = None, **fields: Any) ->
   return _decode(adjacency, _check_key(key, settings), settings)
 
 
-@functools.partial(jax.jit, static_argnames="settings")
+@functools.partial(quick.jit, static_argnames="settings")
 def decode_swarm(
   adjacency: jax.Array,
   keys: jax.Array | None = None,
@@ -78,7 +79,7 @@ def decode_swarm(
   return jax.vmap(lambda a, k: _decode(a, k, settings, top_p))(adjacency, keys)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+@functools.partial(quick.jit, static_argnums=(1, 2, 3))
 def init_adjacency(
   key: jax.Array, num_graphs: int, num_nodes: int, diagonal: bool = False
 ) -> jax.Array:
@@ -122,7 +123,7 @@ def _check_key(key, settings):
   return key
 
 
-@functools.partial(jax.jit, static_argnames="settings")
+@functools.partial(quick.jit, static_argnames="settings")
 def _decode(adjacency, key, settings, top_p=None):
   """`decode` without checks: [N, N] -> Dag."""
   allowed = ~jnp.eye(len(adjacency), dtype=bool)
@@ -279,7 +280,7 @@ def random(n: int, key: jax.Array) -> Dag:
   return _random(key, n)
 
 
-@functools.partial(jax.jit, static_argnums=1)
+@functools.partial(quick.jit, static_argnums=1)
 def _random(key, n):
   return decode(init_adjacency(key, 1, n)[0])
 

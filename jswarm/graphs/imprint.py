@@ -10,13 +10,14 @@ found again holds the graph itself, written as an adjacency.
 import jax
 import jax.numpy as jnp
 
+from jswarm.core import quick
 from jswarm.graphs.dag import Dag, rank_of
 
 EDGE = 5.0  # an edge above the rest of its row: e^5 times as probable as each of them
 STEP = 3.0  # row sums of nodes drawn one after the other: e^3 times as probable
 
 
-@jax.jit
+@quick.jit
 def imprint(dag: Dag) -> jax.Array:
   """float32 [N, N]: preferences that a graph follows from.
 

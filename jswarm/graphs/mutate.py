@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jswarm.core import quick
 from jswarm.graphs.dag import Dag, make_dag, rank_of
 
 MOST = 3  # changes of one child
@@ -36,7 +37,7 @@ class _Noise(NamedTuple):
   mend: jax.Array
 
 
-@functools.partial(jax.jit, static_argnames="single")
+@functools.partial(quick.jit, static_argnames="single")
 def mutate(key: jax.Array, dag: Dag, single: bool = True) -> Dag:
   """A child of `dag`: one change, and with falling probability some more.
 

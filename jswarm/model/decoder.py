@@ -15,6 +15,7 @@ from flax import linen as nn
 from flax import struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jswarm.model.architecture import DecoderConfig, layer_facts, rope_frequencies
 from jswarm.model.attention import rope_angles, softcap
@@ -127,10 +128,12 @@ def _take_apart(stacked, layers, give_away):
     jax.block_until_ready(layers)  # else the next leaf is read while this one is held
 
 
-@partial(jax.jit, static_argnums=2)
 def _entry(stacked, i, turned):
-  entry = jax.lax.dynamic_index_in_dim(stacked, i, 0, keepdims=False)
-  return entry.swapaxes(-1, -2) if turned else entry
+  """Layer i of a stack, copied by the host, which needs no program for its shape."""
+  entry = np.asarray(stacked)[i]
+  entry = entry.swapaxes(-1, -2) if turned else entry
+  where = stacked.sharding if isinstance(stacked, jax.Array) else None
+  return jax.device_put(np.array(entry, order="C"), where)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -3,7 +3,6 @@
 history -> how many -> proposals.drawn -> score on dev -> the best one
 """
 
-import jax
 import numpy as np
 
 from jswarm.run.session import Session
@@ -11,7 +10,6 @@ from jswarm.swarm import problem as problem_lib
 from jswarm.swarm import proposals
 from jswarm.systems.system import Job
 
-_key = jax.jit(jax.random.key)  # else it is several small programs
 _CHANCE = 2**31 - 2  # folded into the seed's key
 
 
@@ -27,8 +25,13 @@ def best_of_random(session: Session) -> Job:
   node i.
   """
   plan, first = session.plan, session.memo.first
-  count, settings = systems_scored(session), plan.settings
-  key = problem_lib.fold(_key(np.int64(plan.seed)), _CHANCE)
-  jobs = proposals.drawn(key, count, len(plan.experts.names), settings.graph, first)
+  nodes, settings = len(plan.experts.names), plan.settings
+  key = problem_lib.fold(problem_lib.root_key(np.int64(plan.seed)), _CHANCE)
+  jobs: list[Job] = []
+  # As many at a time as the search drew at first, whose programs draw these too.
+  while len(jobs) < systems_scored(session):
+    turn = problem_lib.fold(key, len(jobs))
+    jobs += proposals.drawn(turn, settings.graphs, nodes, settings.graph, first)
+  jobs = jobs[: systems_scored(session)]
   values, _ = problem_lib.score(session.problem, {"random": jobs})
   return jobs[problem_lib.argmax(values["random"])]

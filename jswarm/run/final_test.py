@@ -7,20 +7,18 @@ from collections.abc import Callable
 import functools
 
 from absl import logging
-import jax
 import numpy as np
 
 from jswarm.distributed import processes
 from jswarm.graphs import decode
 from jswarm.run import chance
 from jswarm.run.session import Session
+from jswarm.swarm import problem as problem_lib
 from jswarm.systems import artifact
 from jswarm.systems import system as system_lib
 from jswarm.systems.answerer import Answerer
 from jswarm.systems.answerers import MajorityVote
 from jswarm.systems.evaluate import Evaluation, mean
-
-_key = jax.jit(jax.random.key)  # else it is several small programs
 
 
 def run(session: Session) -> dict[str, Evaluation]:
@@ -77,7 +75,7 @@ def contenders(session: Session) -> dict[str, Callable[[], Answerer]]:
     "best_single": lambda: system_lib.single(names.index(session.best_single()), first),
   }
   if plan.baselines:
-    size, key = len(names), _key(np.int64(plan.seed))
+    size, key = len(names), problem_lib.root_key(np.int64(plan.seed))
     for name in ("star", "chain", "random"):
       dag = decode.TOPOLOGIES[name](size, key)
       chosen[name] = functools.partial(system_lib.make_job, dag, weights=first)

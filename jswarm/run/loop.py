@@ -20,6 +20,7 @@ from jswarm.run import changes, final_test, results
 from jswarm.run.ledger import Ledger
 from jswarm.run.session import Plan, Result, Session
 from jswarm.run.workdir import LEDGER, Files, enter
+from jswarm.swarm import problem as problem_lib
 from jswarm.swarm import steps
 from jswarm.swarm.state import template
 from jswarm.systems import system as system_lib
@@ -28,8 +29,6 @@ from jswarm.systems.evaluate import Evaluator
 from jswarm.systems.memo import Memo
 from jswarm.systems.system_memo import SystemMemo
 from jswarm.tasks.base import UtilityError
-
-_key = jax.jit(jax.random.key)  # else it is several small programs
 
 
 def run(plan: Plan, workdir: str | None) -> Result:
@@ -103,7 +102,7 @@ def _scored_once(score):
 
 def _search(session):
   """Iterates until something ends the search: the finish reason."""
-  plan, key = session.plan, _key(np.int64(session.plan.seed))
+  plan, key = session.plan, problem_lib.root_key(np.int64(session.plan.seed))
   _restore(session)
   after = int(session.state.iteration) if session.state else -1
   if session.files:

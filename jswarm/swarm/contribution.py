@@ -8,6 +8,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from jswarm.core import quick
+
 _RARE = 1e-5  # chance of a draw that covers all experts; below, redrawing takes ages
 
 
@@ -43,7 +45,7 @@ def _coverage(places, kinds):
   return missing[0]
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
+@functools.partial(quick.jit, static_argnums=(1, 2))
 def _draw_covering(key, shape, num_experts):
   def draw(attempt):
     return jax.random.randint(
@@ -71,7 +73,7 @@ def _shares(assignments, utility, num_experts):
   return jnp.where(total > 0, counts / jnp.where(total > 0, total, 1.0), jnp.nan)
 
 
-@functools.partial(jax.jit, static_argnames="num_experts")
+@functools.partial(quick.jit, static_argnames="num_experts")
 def jfk_score(
   assignments: jax.Array, utility: jax.Array, num_experts: int
 ) -> jax.Array:
@@ -93,7 +95,7 @@ def jfk_score(
   return jnp.sum(shares * known[:, None], axis=0)
 
 
-@jax.jit
+@quick.jit
 def jfk_noise(
   assignments: jax.Array, utility: jax.Array, scores: jax.Array
 ) -> jax.Array:
@@ -110,7 +112,7 @@ def jfk_noise(
   return jnp.sqrt(jnp.nanmean(jnp.sum(gap**2, axis=0)))
 
 
-@functools.partial(jax.jit, static_argnames="num_experts")
+@functools.partial(quick.jit, static_argnames="num_experts")
 def credit(
   assignments: jax.Array, utility: jax.Array, num_experts: int
 ) -> tuple[jax.Array, jax.Array]:

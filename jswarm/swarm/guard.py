@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jswarm.core import quick
 from jswarm.core.types import PyTree
 from jswarm.swarm import pso
 
 EXPLODED = 1e4  # times the largest norm that an own best has
 
 
-@jax.jit
+@quick.jit
 def roll_back(swarm: pso.State, start: PyTree) -> tuple[pso.State, jax.Array]:
   """Sends broken particles back to their own best, with zero velocity.
 

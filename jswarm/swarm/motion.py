@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jswarm.core import quick
 from jswarm.core.types import PyTree
 
 METHODS = ("pso", "random", "evolution")
@@ -143,7 +144,7 @@ def move_particle(
 move = jax.vmap(move_particle, in_axes=(0, 0, 0, None, None, 0, None))
 
 
-@functools.partial(jax.jit, static_argnames=("size", "settings"))
+@functools.partial(quick.jit, static_argnames=("size", "settings"))
 def draw_scored(key: jax.Array, size: int, settings: Settings) -> jax.Array:
   """bool [size]: what to score in this iteration.
 

@@ -1,18 +1,20 @@
 """What both steps of an iteration share: the problem, its scoring, and the log."""
 
 from collections.abc import Mapping, Sequence
-import functools
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from jswarm.core import quick
 from jswarm.core.types import Experts
 from jswarm.swarm import motion, racing
 from jswarm.systems import system as system_lib
 from jswarm.systems.evaluate import Evaluation, Evaluator
 from jswarm.systems.system import Graph, Job
 from jswarm.systems.weights import Weights
+
+_MOST_KEYS = 5  # that are split from one key
 
 
 class Info(NamedTuple):
@@ -33,12 +35,18 @@ class Problem(NamedTuple):
 
 # Outside of jit the smallest operation is a program of its own, compiled at first: keys
 # are made by jitted functions, and numbers of the host are placed, not computed.
-fold = jax.jit(jax.random.fold_in)
+root_key = quick.jit(jax.random.key)
+fold = quick.jit(jax.random.fold_in)
 
 
-@functools.partial(jax.jit, static_argnums=1)
 def split(key, count):
-  return tuple(jax.random.split(key, count))
+  """`count` keys. Key i is the same whatever the count: one program makes all."""
+  return _split(key)[:count]
+
+
+@quick.jit
+def _split(key):
+  return tuple(jax.random.split(key, _MOST_KEYS))
 
 
 def place(value):

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jswarm.core import quick
 from jswarm.graphs import decode
 from jswarm.graphs.imprint import imprint
 from jswarm.graphs.mutate import mutate
@@ -24,8 +25,8 @@ from jswarm.systems.system import Graph, Job
 from jswarm.systems.weights import Weights
 
 PARENTS = 0.2  # the share of the best graphs that have children; docs/worlds.md
-_ask = jax.jit(pso.ask, static_argnums=2)
-imprints_of = jax.jit(jax.vmap(imprint))
+_ask = quick.jit(pso.ask, static_argnums=2)
+imprints_of = quick.jit(jax.vmap(imprint))
 
 
 class Swarm(NamedTuple):
@@ -125,17 +126,13 @@ def _random(move_key, decode_key, swarm, graph, role):
 
 def _evolution(move_key, decode_key, swarm, graph, role):
   del decode_key, role
-  children = _children(
-    move_key, swarm.bests.dag, swarm.role.best_utility, graph.edge_mode == "single"
-  )
-  adjacency = imprints_of(children)
-  return _placed(swarm.role, adjacency), Graph(adjacency, children)
+  return _bred(move_key, swarm.role, swarm.bests.dag, graph.edge_mode == "single")
 
 
 _METHODS = {"pso": _pso, "random": _random, "evolution": _evolution}
 
 
-@jax.jit
+@quick.jit
 def _remember(role, bests, graphs, held, utility, scored):
   """Each particle keeps its own best, as in any particle swarm.
 
@@ -151,7 +148,7 @@ def _remember(role, bests, graphs, held, utility, scored):
   return told, pso.where(better, graphs, bests)
 
 
-@jax.jit
+@quick.jit
 def _survive(role, bests, graphs, utility, scored):
   """The G best of parents and children are the next parents; of equals, children."""
   told = pso.tell(role, utility, scored)
@@ -166,7 +163,14 @@ def _survive(role, bests, graphs, utility, scored):
   ), join(graphs, bests)
 
 
-@functools.partial(jax.jit, static_argnums=3)
+@functools.partial(quick.jit, static_argnums=3)
+def _bred(key, role, graphs, single):
+  """(the role, its positions those of the children; the children as a `Graph`)."""
+  children = _children(key, graphs, role.best_utility, single)
+  adjacency = jax.vmap(imprint)(children)
+  return _placed(role, adjacency), Graph(adjacency, children)
+
+
 def _children(key, graphs, utility, single):
   """A batched `Dag` [G]: children of the best of the graphs, drawn at random."""
   size = len(utility)
@@ -178,7 +182,7 @@ def _children(key, graphs, utility, single):
   return jax.vmap(mutate, (0, 0, None))(keys, chosen, single)
 
 
-@functools.partial(jax.jit, static_argnums=3)
+@functools.partial(quick.jit, static_argnums=3)
 def _decoded(key, adjacency, moves, settings):
   keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(adjacency)))
   top_p = None
@@ -187,6 +191,6 @@ def _decoded(key, adjacency, moves, settings):
   return decode.decode_swarm(adjacency, keys, settings, top_p)
 
 
-@jax.jit
+@quick.jit
 def _placed(role, position):
   return role.replace(position=position, iteration=role.iteration + 1)

@@ -17,6 +17,7 @@ anywhere; graphs that are scored on weights in mid-flight forget who was good wh
 import jax
 import numpy as np
 
+from jswarm.core import quick
 from jswarm.swarm import contribution, proposals, pso
 from jswarm.swarm import problem as problem_lib
 from jswarm.swarm.problem import Info, Problem, fold, place
@@ -38,7 +39,7 @@ __all__ = (
   "weight_step",
 )
 
-_start = jax.jit(pso.start, static_argnums=3)
+_start = quick.jit(pso.start, static_argnums=3)
 
 
 def start(

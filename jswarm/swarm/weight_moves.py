@@ -12,11 +12,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from jswarm.core import quick
 from jswarm.core.types import PyTree
 from jswarm.swarm import motion, pso
 
-_ask = jax.jit(pso.ask, static_argnums=2)
+_ask = quick.jit(pso.ask, static_argnums=2)
 
 
 def move(
@@ -57,7 +59,7 @@ class _Steps(NamedTuple):
   side: jax.Array
 
 
-@functools.partial(jax.jit, static_argnums=1)
+@functools.partial(quick.jit, static_argnums=1)
 def _draw_mixes(key, size):
   """float32 [P, P]: (1 - s_i) e_i + s_i w_i, s uniform, w uniform on the simplex."""
   share_key, mix_key = jax.random.split(key)
@@ -66,7 +68,7 @@ def _draw_mixes(key, size):
   return (1 - share) * jnp.eye(size) + share * mix
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3))
+@functools.partial(quick.jit, static_argnums=(2, 3))
 def _draw_steps(key, iteration, size, settings):
   keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(size))
   length = motion.step_schedule(settings)(iteration)
@@ -114,8 +116,9 @@ def _placed_as(make, tree):
 
 @functools.lru_cache(maxsize=16)
 def _program(make, shape, shardings):
-  return jax.jit(make, out_shardings=jax.tree.unflatten(shape, shardings))
+  return quick.jit(make, out_shardings=jax.tree.unflatten(shape, shardings))
 
 
 def _at(swarm, position):
-  return swarm.replace(position=position, iteration=swarm.iteration + 1)
+  moves = np.int32(int(swarm.iteration) + 1)  # on the host: a sum is a program, too
+  return swarm.replace(position=position, iteration=jax.device_put(moves))

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jswarm.core import quick
 from jswarm.swarm import contribution, guard, pso, weight_moves
 from jswarm.swarm import problem as problem_lib
 from jswarm.swarm.problem import Info, Problem
@@ -24,8 +25,8 @@ from jswarm.systems import system as system_lib
 from jswarm.systems.system import Graph
 from jswarm.systems.weights import Mixed, Weights
 
-_tell = jax.jit(pso.tell)
-_rescored = jax.jit(pso.rescore)
+_tell = quick.jit(pso.tell)
+_rescored = quick.jit(pso.rescore)
 
 
 class Credit(NamedTuple):

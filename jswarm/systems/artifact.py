@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import save_file
 
+from jswarm.core import quick
 from jswarm.core.files import clean, is_below, read_json, write_json
 from jswarm.core.types import Experts
 from jswarm.distributed import processes
@@ -70,7 +71,7 @@ class LoadedSystem:
     return waves.run(items, terms, waves.direct(self.experts))
 
 
-@jax.jit
+@quick.jit
 def _finite(trees):
   return jax.tree.map(lambda x: jnp.isfinite(x).all(), trees)
 

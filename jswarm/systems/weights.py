@@ -8,6 +8,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 
+from jswarm.core import quick
 from jswarm.core.digests import digest, fingerprints
 from jswarm.core.types import Experts, PyTree
 
@@ -69,7 +70,7 @@ class Mixed(Weights):
     )
 
 
-@jax.jit
+@quick.jit
 def _pick(taken, most, some):
   """Leaves [E_group, ...]: of `some` where taken [E_group]."""
   pick = jax.vmap(lambda take, a, b: jnp.where(take, b, a))

@@ -242,7 +242,7 @@ def test_a_base_is_large_by_what_one_replica_holds_of_it(monkeypatch):
   served._replicas = served._programs.replicas = replicas
   params = {"layers": {"q": np.zeros((8, 100))}}
   own = adapter_forms.Weights(params=params, placed=tuple(range(8)))
-  assert served._sizes(own) == schedule.LANES
+  assert served._sizes(own) == schedule.FEW_LANES
   assert served._sizes(adapter_forms.Weights(params=params)) == schedule.FINE_LANES
 
 
