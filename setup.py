@@ -21,7 +21,7 @@ setup(
   license="Apache-2.0",
   python_requires=">=3.11",
   packages=find_packages(include=["jswarm", "jswarm.*"]),
-  package_data={"jswarm": ["data/**/*"]},
+  package_data={"jswarm": ["data/**/*", "report/templates/*"]},
   install_requires=[
     "jax>=0.10.2",
     "flax>=0.12.8",

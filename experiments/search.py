@@ -4,7 +4,8 @@
 
 In several processes: see docs/devices.md. --profile=FOLDER writes a trace of the run
 that ui.perfetto.dev opens: best with --config.search.iterations=1. --skip_bad_experts
-goes on without experts that are refused.
+goes on without experts that are refused. --live=8300 serves the report while it grows,
+to this machine alone.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ import jax
 
 from jswarm import cli
 from jswarm.distributed import processes
-from jswarm.report import tables
+from jswarm.report import live, pages, tables
 from jswarm.run import loop
 from jswarm.wiring import search
 
@@ -22,6 +23,7 @@ _CONFIG = cli.define_config()
 _SKIP = cli.define_skipping()
 cli.define_processes()
 _PROFILE = flags.DEFINE_string("profile", "", "Folder of a trace for Perfetto.")
+_LIVE = flags.DEFINE_integer("live", None, "Port of a page that shows the search.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made or continued.")
 
 
@@ -35,6 +37,8 @@ def main(argv):
   progress = cli.Progress(disable=not (config.log.progress and processes.is_writer()))
   plan = search.plan(config, progress=progress, workdir=_WORKDIR.value)
   progress.expect(cli.planned_calls(plan))
+  if _LIVE.value is not None and processes.is_writer():
+    live.start(_WORKDIR.value, _LIVE.value)
   profile = (
     jax.profiler.trace(_PROFILE.value, create_perfetto_trace=True)
     if _PROFILE.value
@@ -45,6 +49,7 @@ def main(argv):
   progress.close()
   if not processes.is_writer():
     return
+  pages.try_write(_WORKDIR.value)
   print(tables.table(result.results))
   print(
     f"{_WORKDIR.value}/results.json: {result.results['finish_reason']} after"

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from jswarm.distributed import processes
 from jswarm.engine import engine
 from jswarm.pool import load, specs
+from jswarm.report import pages
 from jswarm.run import loop, session
 from jswarm.wiring import config as config_lib
 from jswarm.wiring import search as search_lib
@@ -88,7 +90,10 @@ def search(
     experts=engine.make_experts(pool, serving),
     workdir=workdir,
   )
-  return loop.run(plan, workdir)
+  result = loop.run(plan, workdir)
+  if workdir and processes.is_writer():
+    pages.try_write(workdir)
+  return result
 
 
 load_system = system.load_system

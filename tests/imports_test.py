@@ -33,7 +33,7 @@ MAY_IMPORT = {
   "analysis": "core systems",
   "wiring": "core tasks graphs distributed model formats pool engine systems swarm run"
   " training baselines",
-  "root": "core wiring pool engine run systems distributed",  # api, cli
+  "root": "core wiring pool engine run systems distributed report",  # api, cli
   "benchmarks": "core tasks graphs distributed model formats pool engine systems swarm"
   " run training baselines wiring root",
 }

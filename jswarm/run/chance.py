@@ -34,4 +34,6 @@ def best_of_random(session: Session) -> Job:
     jobs += proposals.drawn(turn, settings.graphs, nodes, settings.graph, first)
   jobs = jobs[: systems_scored(session)]
   values, _ = problem_lib.score(session.problem, {"random": jobs})
+  if session.files:
+    session.files.random_graphs(values["random"].tolist())
   return jobs[problem_lib.argmax(values["random"])]

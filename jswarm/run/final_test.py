@@ -5,6 +5,7 @@ Kept after each contender: a run that is killed here goes on with the next one.
 
 from collections.abc import Callable
 import functools
+from typing import Any
 
 from absl import logging
 import numpy as np
@@ -14,7 +15,7 @@ from jswarm.graphs import decode
 from jswarm.run import chance
 from jswarm.run.session import Session
 from jswarm.swarm import problem as problem_lib
-from jswarm.systems import artifact
+from jswarm.systems import artifact, traces
 from jswarm.systems import system as system_lib
 from jswarm.systems.answerer import Answerer
 from jswarm.systems.answerers import MajorityVote
@@ -61,6 +62,16 @@ def held_out(session: Session) -> Evaluation | None:
     return None
   job = artifact.job_of(best, session.memo.named(best.weights))
   return session.evaluator.evaluate([job], plan.task.held)[0]
+
+
+def traces_of(session: Session) -> list[dict[str, Any]]:
+  """What each node of the best system said on test, for who writes files; see
+  `systems.traces`. All of it was asked: it is read from the memo."""
+  if not processes.is_writer():
+    return []
+  best = session.reached.best
+  job = artifact.job_of(best, session.memo.named(best.weights))
+  return traces.rows(session.evaluator, job, session.plan.task.test)
 
 
 def contenders(session: Session) -> dict[str, Callable[[], Answerer]]:

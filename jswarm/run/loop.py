@@ -16,7 +16,7 @@ import numpy as np
 
 from jswarm.core.digests import digest
 from jswarm.distributed import processes
-from jswarm.run import changes, final_test, results
+from jswarm.run import changes, final_test, progress, results
 from jswarm.run.ledger import Ledger
 from jswarm.run.session import Plan, Result, Session
 from jswarm.run.workdir import LEDGER, Files, enter
@@ -68,10 +68,11 @@ def _run(plan, folder):
     "seconds_asking": round(plan.meter.seconds, 3),
     "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
   }
+  progress.end(session)
   result = Result(found, session.reached.best, session.reached, tested, session.on_dev)
   if files and ledger:
     ledger.close()
-    files.finish(plan, result)
+    files.finish(plan, result, final_test.traces_of(session))
   if held:
     held.close()
   return result
@@ -108,6 +109,7 @@ def _search(session):
   if session.files:
     session.files.open(after)
     session.ledger.open(after)
+    progress.begin(session)
   try:
     if session.state is None:
       processes.phase("iteration 0")
@@ -181,6 +183,7 @@ def _commit(session, state, infos):
         host |= session.spending()
       session.files.checkpoints.save(iteration, state, host)
       session.ledger.open(iteration)
+    progress.tell(session)
 
 
 def _row(session, infos):

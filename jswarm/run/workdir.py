@@ -15,7 +15,7 @@ from typing import Any
 
 from absl import logging
 
-from jswarm.core.files import clean, write_json
+from jswarm.core.files import clean, write_json, write_jsonl
 from jswarm.distributed import processes
 from jswarm.run import changes, code, disk
 from jswarm.run.checkpoint import Checkpoints
@@ -33,6 +33,8 @@ SERVING = (
   "engine.int8",
   "engine.max_prompt_tokens",
 )
+RANDOM = "random.json"  # in evals: dev utilities of random graphs, in order
+TRACES = "traces.jsonl"  # in evals: what each node said on test
 LEDGER = "ledger"  # the calls since the last checkpoint, beside the checkpoints
 TESTS = "test.json"  # contenders that were tested, beside the checkpoints
 SEEN = 10.0  # seconds until what rank 0 wrote must be there for all
@@ -163,6 +165,13 @@ class Files:
       ids = [example.id for example in self._plan.task.dev]
       self.log.evaluations(0, "single", ids, named)
 
+  def random_graphs(self, utilities):
+    """Dev utilities of as many random graphs as the search has scored systems."""
+    if self.log:
+      path, rule = self.folder / "evals" / RANDOM, self._plan.on_full
+      write = lambda: write_json(path, {"utilities": utilities})
+      disk.patiently("random graphs", write, self.folder, rule)
+
   def read_tests(self, iteration):
     """What `keep_tests` kept of this iteration's final test, for rank 0; or None."""
     path = self.folder / "checkpoints" / TESTS
@@ -177,15 +186,17 @@ class Files:
       rule = self._plan.on_full
       disk.patiently("a test", lambda: write_json(path, done), self.folder, rule)
 
-  def finish(self, plan, result):
+  def finish(self, plan, result, traced=()):
+    """Writes what was found; `traced`: rows of `systems.traces`."""
     self.checkpoints.close()
     # Several processes write the system together, and cannot wait for one of them.
     rule = plan.on_full if processes.count() == 1 else "stop"
-    write = lambda: self._finish(plan, result)
+    write = lambda: self._finish(plan, result, traced)
     disk.patiently("the results", write, self.folder, rule)
 
-  def _finish(self, plan, result):
+  def _finish(self, plan, result, traced):
     if self.log:
+      write_jsonl(self.folder / "evals" / TRACES, traced)
       write_evaluations(
         self.folder / "evals" / "test.jsonl",
         [example.id for example in plan.task.test],

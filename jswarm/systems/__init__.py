@@ -2,7 +2,8 @@
 
   weights, prompts -> answerer -> system, answerers -> waves
   budget -> memo -> system_memo -> evaluate -> scores
-  artifact: a found system as a folder
+  artifact -> drawing: a found system as a folder, and as a picture
+  traces: what each node said; ablations: what each node and edge is worth
   killable: a utility with a time limit; http_judge: one behind a URL
 
 Public: system.System, system.Job, system.make_job, answerer.Answerer, prompts.Wording,

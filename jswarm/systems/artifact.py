@@ -22,9 +22,9 @@ from jswarm.core import quick
 from jswarm.core.files import clean, is_below, read_json, write_json
 from jswarm.core.types import Experts
 from jswarm.distributed import processes
+from jswarm.systems import drawing, waves
 from jswarm.systems import prompts as prompts_lib
 from jswarm.systems import system as system_lib
-from jswarm.systems import waves
 from jswarm.systems.system import System
 from jswarm.systems.weights import Weights
 
@@ -172,7 +172,7 @@ def save(
       **({"scoring": dict(scoring)} if scoring else {}),
     },
   )
-  (partial / "graph.mmd").write_text(mermaid(described))
+  (partial / "graph.mmd").write_text(drawing.mermaid(described))
   (partial / "README.md").write_text(_card(described, stored, context))
   _write_sums(partial)
   old = folder.with_name(folder.name + ".old")
@@ -217,16 +217,6 @@ def read(folder: str | os.PathLike) -> tuple[dict[str, Any], system_lib.Job]:
   )
 
 
-def mermaid(described: Mapping[str, Any]) -> str:
-  """The DAG as a Mermaid flowchart, which GitHub and the hub render."""
-  lines = ["graph LR"]
-  for node in described["nodes"]:
-    label = f"{node['id']}: {node['expert']}"
-    shape = f'(["{label}"])' if node["id"] == described["end"] else f'["{label}"]'
-    lines.append(f"  n{node['id']}{shape}")
-  return "\n".join(lines + [f"  n{i} --> n{j}" for i, j in described["edges"]]) + "\n"
-
-
 def _card(described, stored, context):
   bases = sorted({entry.get("base", "") for entry in stored.values()} - {""})
   header = ["---", "library_name: jswarm", "tags: [multi-llm, swarm, lora]"]
@@ -240,7 +230,7 @@ def _card(described, stored, context):
     f" ({described['step']}-step), dev utility {described['dev']:.4f}.",
     "",
     "```mermaid",
-    mermaid(described).rstrip(),
+    drawing.mermaid(described).rstrip(),
     "```",
     "",
     "```python",

@@ -122,6 +122,17 @@ class Memo:
     self._on_made(len(new), len(requests))
     return [self._replies[key] for key in keys]
 
+  def recall(
+    self, requests: Sequence[Request], weights: Sequence[Weights | None]
+  ) -> list[Reply]:
+    """Replies that are known; nothing is asked and nothing counts.
+
+    Raises:
+      KeyError: a call was not made yet, or is forgotten.
+    """
+    pairs = zip(requests, weights)
+    return [self._replies[_key(request, w or self.first)] for request, w in pairs]
+
   def score(
     self, candidates: Sequence[Candidates], weights: Sequence[Weights]
   ) -> list[list[np.ndarray]]:

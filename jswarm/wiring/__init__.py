@@ -5,6 +5,7 @@
                                              search -> sweep: draws of hyperparameters
                                              -> memory -> validate
                                                        -> rehearsal -> estimate
+  search, system -> ablations: a run's system without each of its parts
 
 Public: defaults.get_config, config.override, config.resolve, config.Resolved,
 search.plan, methods.bench, sweep.run, system.load_system, training.arguments,
@@ -12,5 +13,5 @@ validate.check, estimate.estimate.
 
 Tested elsewhere: defaults, search in wiring/config. system in systems/artifact.
 training in training/pool. memory in wiring/validate. skipping in pool/sound.
-rehearsal in wiring/estimate.
+rehearsal in wiring/estimate. ablations in launchers.
 """
