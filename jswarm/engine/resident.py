@@ -6,12 +6,14 @@ that `forms` chose, merged, rounded or split over devices, once an update; and s
 
 import dataclasses
 import os
+import pathlib
 
 from absl import logging
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jswarm.core import files
 from jswarm.core.digests import digest, fingerprint
 from jswarm.core.types import PyTree
 from jswarm.distributed import devices
@@ -257,8 +259,22 @@ class Resident:
     peft_adapter.save_adapter(target, adapter, spec.base, group.config)
     base, revision = spec.source
     entry = {"kind": "lora", "path": place, "base": base}
-    entry |= self._base
+    entry |= self._base | self._save_text(folder, i)
     return {**entry, "base_revision": revision} if revision else entry
+
+  def _save_text(self, folder: str, i: int) -> dict:
+    """Writes tokenizer and stops of the base once below `folder/tokenizers`."""
+    text, base = self.group.text(i), self.group.specs[i].base
+    if not hasattr(text.tokenizer, "save_pretrained"):  # bytes need no files
+      return {}
+    name = pathlib.PureWindowsPath(base).stem
+    place = os.path.join("tokenizers", f"{name}-{self.vocabularies[i][:8]}")
+    target = os.path.join(folder, place)
+    if not os.path.isdir(target):
+      text.tokenizer.save_pretrained(target)
+      stops = {"eos_token_id": list(text.stops)}
+      files.write_json(os.path.join(target, "generation_config.json"), stops)
+    return {"tokenizer": place}
 
 
 def _start(group: load.Group, replicas: Replicas, dense: bool) -> PyTree:

@@ -139,6 +139,19 @@ def lock(folder: pathlib.Path):
   return file
 
 
+def _samples(result, traced):
+  """Of each traced question: what was asked, the answer, the gold one and its score."""
+  tested = result.tested["system"]
+  return [
+    {
+      **{field: row[field] for field in ("index", "id", "question", "gold")},
+      "reply": tested.replies[row["index"]],
+      "score": float(tested.scores[row["index"]]),
+    }
+    for row in traced
+  ]
+
+
 class Files:
   """Checkpoints and logs of a workdir; ranks other than 0 only read checkpoints."""
 
@@ -216,6 +229,7 @@ class Files:
         "test": result.results["test"],
       },
       scoring=code.scoring(plan.task, plan.config),
+      found=artifact.Found(plan.config, result.results, _samples(result, traced)),
     )
     if self.log:
       write_json(self.folder / "results.json", result.results)

@@ -2,7 +2,7 @@
 
   weights, prompts -> answerer -> system, answerers -> waves
   budget -> memo -> system_memo -> evaluate -> scores
-  artifact -> drawing: a found system as a folder, and as a picture
+  drawing -> card, portable -> artifact: a found system as a folder, and as a picture
   traces: what each node said; ablations: what each node and edge is worth
   killable: a utility with a time limit; http_judge: one behind a URL
 
@@ -10,5 +10,5 @@ Public: system.System, system.Job, system.make_job, answerer.Answerer, prompts.W
 waves.run, evaluate.Evaluator, evaluate.Evaluation, artifact.save, artifact.read.
 
 Tested elsewhere: system, prompts, answerer in systems/waves. budget, weights in
-systems/memo.
+systems/memo. card, portable in systems/artifact.
 """

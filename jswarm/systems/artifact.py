@@ -1,13 +1,13 @@
 """The found system as a folder: System <-> jswarm_system.json + adapters.
 
 The DAG that scored is stored decoded and is never sampled again. Each expert is a
-folder that also loads alone (PEFT adapter, or a whole model).
+folder that also loads alone (PEFT adapter, or a whole model). Nothing in it is a pickle
+or knows a path of this machine, but for here.json; see docs/systems_on_disk.md.
 """
 
 from collections.abc import Mapping, Sequence
 import dataclasses
 import hashlib
-import json
 import os
 import pathlib
 import shutil
@@ -19,10 +19,10 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from jswarm.core import quick
-from jswarm.core.files import clean, is_below, read_json, write_json
+from jswarm.core.files import is_below, read_json, write_json, write_jsonl
 from jswarm.core.types import Experts
 from jswarm.distributed import processes
-from jswarm.systems import drawing, waves
+from jswarm.systems import card, drawing, portable, waves
 from jswarm.systems import prompts as prompts_lib
 from jswarm.systems import system as system_lib
 from jswarm.systems.system import System
@@ -30,6 +30,11 @@ from jswarm.systems.weights import Weights
 
 SCHEMA = 1
 FILE = "jswarm_system.json"
+_OF_THE_RUN = (
+  "timing",
+  "history",
+)  # in results.json, and not given away
+_UNSEALED = ("SHA256SUMS", portable.HERE)  # under no checksum
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +74,20 @@ class LoadedSystem:
     )
     items = waves.grid([self.job], [questions])
     return waves.run(items, terms, waves.direct(self.experts))
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+  """What a search says of its system, to be kept with it.
+
+  Attributes:
+    config: of the search, flat. results: the content of results.json.
+    samples: rows of what was asked and said on test.
+  """
+
+  config: Mapping[str, Any]
+  results: Mapping[str, Any]
+  samples: Sequence[Mapping[str, Any]]
 
 
 @quick.jit
@@ -115,6 +134,7 @@ def save(
   serving: Mapping[str, Any],
   context: Mapping[str, Any],
   scoring: Mapping[str, Any] | None = None,
+  found: Found | None = None,
 ) -> None:
   """Writes the system; an older one of that name is replaced as a whole.
 
@@ -128,6 +148,7 @@ def save(
     serving: fields of the config that decide what they say: dtype, sampling, seed ...
     context: JSON-able facts for the model card: task, scores, config.
     scoring: how its replies were read: kind, parser, version of what reads them.
+    found: what the search says of it besides.
 
   Raises:
     ValueError: a weight is not finite; nothing was written.
@@ -149,6 +170,7 @@ def save(
   stored = experts.save(str(partial), system.weights, used)
   if not processes.is_writer():
     return
+  stored = portable.name_bases(partial, stored)
   size = len(job.edges)
   save_file(
     {
@@ -168,12 +190,15 @@ def save(
       "limit": limit,
       "chat": chat,
       "serving": dict(serving),
-      "context": dict(context),
+      "context": portable.named(context),
       **({"scoring": dict(scoring)} if scoring else {}),
     },
   )
-  (partial / "graph.mmd").write_text(drawing.mermaid(described))
-  (partial / "README.md").write_text(_card(described, stored, context))
+  _write_pictures(partial, described)
+  _write_wording(partial, wording)
+  _write_cards(partial, described, stored, portable.named(context))
+  if found:
+    _write_found(partial, found)
   _write_sums(partial)
   old = folder.with_name(folder.name + ".old")
   shutil.rmtree(old, ignore_errors=True)
@@ -217,38 +242,42 @@ def read(folder: str | os.PathLike) -> tuple[dict[str, Any], system_lib.Job]:
   )
 
 
-def _card(described, stored, context):
-  bases = sorted({entry.get("base", "") for entry in stored.values()} - {""})
-  header = ["---", "library_name: jswarm", "tags: [multi-llm, swarm, lora]"]
-  header += [f"base_model: [{', '.join(bases)}]"] if bases else []
-  body = [
-    "---",
-    "",
-    "# A multi-LLM system",
-    "",
-    f"Found by jswarm in iteration {described['iteration']}"
-    f" ({described['step']}-step), dev utility {described['dev']:.4f}.",
-    "",
-    "```mermaid",
-    drawing.mermaid(described).rstrip(),
-    "```",
-    "",
-    "```python",
-    "import jswarm",
-    'system = jswarm.load_system("this/folder")',
-    'system.generate(["..."])',
-    "```",
-    "",
-    "```json",
-    json.dumps(clean(dict(context)), indent=2),
-    "```",
-    "",
-  ]
-  return "\n".join(header + body)
+def _write_wording(folder, wording):
+  """The sentences around a question, each in a file of its own, byte for byte."""
+  (folder / "prompts").mkdir()
+  for name, text in dataclasses.asdict(wording).items():
+    if isinstance(text, str):
+      (folder / "prompts" / f"{name}.txt").write_bytes(text.encode())
+
+
+def _write_found(folder, found):
+  """What a search says of the system: its configuration, scores and samples."""
+  if found.config:
+    write_json(folder / "config.json", portable.named(found.config))
+  (folder / "eval").mkdir()
+  if found.results:
+    kept = {k: v for k, v in found.results.items() if k not in _OF_THE_RUN}
+    write_json(folder / "eval" / "results.json", portable.named(kept))
+  if found.samples:
+    write_jsonl(folder / "eval" / "samples_test.jsonl", found.samples)
+
+
+def _write_pictures(folder, described):
+  (folder / "graph.mmd").write_text(drawing.mermaid(described), "utf-8")
+  (folder / "graph.dot").write_text(drawing.dot(described), "utf-8")
+  (folder / "graph.svg").write_text(drawing.svg(described), "utf-8")
+
+
+def _write_cards(folder, described, stored, context):
+  (folder / "README.md").write_text(card.card(described, stored, context), "utf-8")
+  for name, entry in stored.items():
+    if entry.get("kind") == "lora":
+      text = card.expert_card(name, entry["base"])
+      (folder / entry["path"] / "README.md").write_text(text, "utf-8")
 
 
 def _files(folder):
-  return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "SHA256SUMS")
+  return sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in _UNSEALED)
 
 
 def _sum(path):

@@ -11,7 +11,7 @@ from absl import logging
 from jswarm.engine import engine
 from jswarm.pool import load, specs
 from jswarm.run import changes, code
-from jswarm.systems import artifact, prompts
+from jswarm.systems import artifact, portable, prompts
 from jswarm.tasks.base import Task
 from jswarm.wiring import config as config_lib
 from jswarm.wiring.config import Resolved
@@ -139,6 +139,5 @@ def _stored_spec(folder, name, entry, base):
   if entry["kind"] == "full":
     return specs.Spec(name=name, base=path)
   revision = None if base else entry.get("base_revision")  # of where it was
-  return specs.Spec(
-    name=name, base=base or entry["base"], adapter=path, base_revision=revision
-  )
+  known = portable.places(folder).get(entry["base"], entry["base"])
+  return specs.Spec(name=name, base=base or known, adapter=path, base_revision=revision)

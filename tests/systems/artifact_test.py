@@ -2,13 +2,15 @@
 
 import dataclasses
 import json
+import shutil
 
+import huggingface_hub
 import numpy as np
 import pytest
 
 import jswarm
 from jswarm.run import code
-from jswarm.systems import artifact, prompts, waves
+from jswarm.systems import artifact, portable, prompts, waves
 from jswarm.tasks.synthetic import words
 from jswarm.wiring import config as config_lib
 from jswarm.wiring import search, system
@@ -130,6 +132,84 @@ def test_the_saved_folder_is_complete_and_reads_as_a_model_card(disk, tmp_path):
   results = json.loads((tmp_path / "results.json").read_text())
   assert results["system"]["edges"] == described["edges"]
   assert set(results["test"]) == {"system", "initial", "best_single"}
+
+
+@pytest.fixture(scope="module")
+def best(disk, tmp_path_factory):
+  """A saved system of a pool that lies in absolute folders."""
+  _, base, adapters = disk
+  folder = tmp_path_factory.mktemp("run")
+  _search(jswarm.load_pool(adapters, base=base), folder, **{"search.iterations": 0})
+  return folder / "best"
+
+
+def test_the_saved_folder_holds_all_that_travels(best):
+  described = json.loads((best / "jswarm_system.json").read_text())
+  names = {path.relative_to(best).as_posix() for path in best.rglob("*")}
+  assert {"graph.mmd", "graph.dot", "graph.svg", "config.json", "SHA256SUMS"} <= names
+  assert {"eval/results.json", "eval/samples_test.jsonl"} <= names
+  for field in ("first", "middle", "last", "response", "question"):
+    kept = (best / "prompts" / f"{field}.txt").read_bytes().decode()
+    assert kept == described["wording"][field]
+  for entry in described["experts"].values():
+    assert f"{entry['tokenizer']}/tokenizer.json" in names
+    assert f"{entry['tokenizer']}/generation_config.json" in names
+    assert f"{entry['path']}/README.md" in names
+  assert not [n for n in names if n.endswith((".bin", ".pkl", ".pt", ".npy"))]
+  sums = (best / "SHA256SUMS").read_text()
+  assert "eval/results.json" in sums and "here.json" not in sums
+
+
+def test_no_file_that_travels_names_a_folder_of_this_machine(disk, best):
+  root, *_ = disk
+  for path in best.rglob("*"):
+    if path.is_file() and path.name != portable.HERE:
+      assert str(root).encode() not in path.read_bytes(), path
+  assert json.loads((best / portable.HERE).read_text()) == {"base": str(root / "base")}
+
+
+def test_a_system_that_was_given_away_names_the_base_that_it_wants(best, tmp_path):
+  gone = shutil.copytree(best, tmp_path / "gone")
+  (gone / portable.HERE).unlink()
+  with pytest.raises(ValueError, match="base"):
+    jswarm.load_system(gone)
+
+
+def test_the_card_is_one_that_the_hub_can_read(best):
+  loaded = huggingface_hub.ModelCard.load(best / "README.md")
+  data = loaded.data
+  assert data.library_name == "jswarm" and data.base_model == ["base"]
+  (row,) = data.eval_results
+  results = json.loads((best / "eval" / "results.json").read_text())
+  assert row.metric_value == results["test"]["system"]["score"]
+  low, high = row.metric_args["confidence_interval_95"]
+  assert low <= row.metric_value <= high and row.metric_args["n"] == 5
+  assert "timing" not in results
+  assert data.model_name == "system"
+
+
+def test_two_bases_of_one_name_are_told_apart(tmp_path):
+  entry = lambda base: {"kind": "lora", "path": "x", "base": base}
+  stored = {"a": entry("/one/base"), "b": entry("/two/base"), "c": entry("hub/base")}
+  named = portable.name_bases(tmp_path, stored)
+  assert [named[n]["base"] for n in "abc"] == ["base", "base~2", "hub/base"]
+  assert json.loads((tmp_path / portable.HERE).read_text()) == {
+    "base": "/one/base",
+    "base~2": "/two/base",
+  }
+  assert portable.places(tmp_path) == {}  # neither is there
+
+
+def test_paths_are_named_and_sentences_are_left_alone():
+  told = {"path": "/home/me/data.json", "list": ["C:\\x\\y", "a/b"], "n": 1}
+  assert portable.named(told) == {"path": "data.json", "list": ["y", "a/b"], "n": 1}
+  for told in (
+    "/no_think",
+    "Q: {prompt}",
+    "/a/b\nis a sentence",
+    "builtin:folio/base",
+  ):
+    assert portable.named(told) == told
 
 
 @pytest.mark.parametrize(
