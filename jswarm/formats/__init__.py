@@ -2,7 +2,7 @@
 
   tensor_files -> hf_config -> hf_model -> hf_export
   peft_targets -> peft_adapter
-  gguf_file -> gguf_config -> gguf_model
+  gguf_file -> gguf_config -> gguf_model -> gguf_export
   chat_template -> gguf_tokenizer -> tokenizer
 
 Public: hf_model.load_base, hf_model.save_base, peft_adapter.load_adapter,

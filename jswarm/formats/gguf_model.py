@@ -19,7 +19,7 @@ from jswarm.formats import gguf_config, gguf_file, gguf_tokenizer, tensor_files
 
 load_tokenizer = gguf_tokenizer.load_tokenizer
 
-_LINEAR = {  # name in a block of the file -> place in the tree
+LINEAR = {  # name in a block of the file -> place in the tree
   "attn_q": ("attn", "q"),
   "attn_k": ("attn", "k"),
   "attn_v": ("attn", "v"),
@@ -28,7 +28,7 @@ _LINEAR = {  # name in a block of the file -> place in the tree
   "ffn_up": ("mlp", "up"),
   "ffn_down": ("mlp", "down"),
 }
-_NORMS = {
+NORMS = {
   "attn_norm": ("attn_norm",),
   "ffn_norm": ("mlp_norm",),
   "post_attention_norm": ("post_attn_norm",),
@@ -114,7 +114,7 @@ def _names(config) -> list[str]:
   norms += ["attn_q_norm", "attn_k_norm"] * config.qk_norm
   biased = ["attn_q", "attn_k", "attn_v"] * config.qkv_bias
   biased += ["attn_output"] * config.o_bias
-  parts = [f"{n}.weight" for n in (*_LINEAR, *norms)] + [f"{n}.bias" for n in biased]
+  parts = [f"{n}.weight" for n in (*LINEAR, *norms)] + [f"{n}.bias" for n in biased]
   once = ["token_embd", "output_norm"] + ["output"] * (not config.tied)
   return [f"{name}.weight" for name in once] + [
     f"blk.{i}.{part}" for i in range(config.layers) for part in parts
@@ -127,7 +127,7 @@ def _check_names(file, names):
   if left:
     raise ValueError(
       f"{file.path} has {len(left)} tensors that the decoder does not know, such as "
-      f"{left[:3]}; known in a block: {[*_LINEAR, *_NORMS]}. It is a variant (mixture "
+      f"{left[:3]}; known in a block: {[*LINEAR, *NORMS]}. It is a variant (mixture "
       "of experts, fused or biased layers): use a dense model of the same family"
     )
 
@@ -148,11 +148,11 @@ def _leaves(file, config) -> dict[tuple[str, ...], str]:
   if not config.tied:
     leaves["head",] = "output.weight"
   leaves["final_norm", "scale"] = "output_norm.weight"
-  for name, place in _LINEAR.items():
+  for name, place in LINEAR.items():
     leaves["layers", *place, "kernel"] = f"{name}.weight"
     if f"blk.0.{name}.bias" in file.tensors:
       leaves["layers", *place, "bias"] = f"{name}.bias"
-  for name, place in _NORMS.items():
+  for name, place in NORMS.items():
     if f"blk.0.{name}.weight" in file.tensors:
       leaves["layers", *place, "scale"] = f"{name}.weight"
   return leaves

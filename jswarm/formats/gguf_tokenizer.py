@@ -37,7 +37,7 @@ _PRINTED = {
   "qwen": re.compile(r"<\|(fim_(prefix|middle|suffix|pad)|repo_name|file_sep)\|>"),
 }
 _GEMMA_SPECIAL = re.compile(r"<(start|end)_of_(turn|image)>")
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4  # tokenizer.ggml.token_type
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED = 1, 2, 3, 4  # tokenizer.ggml.token_type
 
 # What splits a text before any merge, as published in each model's tokenizer.json.
 _LLAMA3 = (
@@ -62,7 +62,7 @@ class _Split(NamedTuple):
   bos: bool = False  # start every text with BOS unless the file says otherwise
 
 
-_SPLITS = {
+SPLITS = {
   "gpt-2": _Split(),
   "smollm": _Split(digits=True),
   "qwen2": _Split(_QWEN2, nfc=True),
@@ -173,12 +173,12 @@ def _split(file) -> _Split:
       file.path,
       name,
     )
-  if name not in _SPLITS:
+  if name not in SPLITS:
     raise ValueError(
-      f"{file.path} has tokenizer.ggml.pre {name!r}; allowed: {sorted(_SPLITS)}. Give "
+      f"{file.path} has tokenizer.ggml.pre {name!r}; allowed: {sorted(SPLITS)}. Give "
       "the folder of the original tokenizer (with its tokenizer.json) instead"
     )
-  return _SPLITS[name]
+  return SPLITS[name]
 
 
 def _byte_level(file, split: _Split) -> Tokenizer:
@@ -236,13 +236,13 @@ def _merges(file, tokens):
   if "tokenizer.ggml.merges" in file.metadata:
     return [tuple(m.split(" ", 1)) for m in file.metadata["tokenizer.ggml.merges"]]
   scores = _get(file, "tokenizer.ggml.scores")
-  kinds = file.metadata.get("tokenizer.ggml.token_type", [_NORMAL] * len(tokens))
+  kinds = file.metadata.get("tokenizer.ggml.token_type", [NORMAL] * len(tokens))
   spaces = [
     i
     for i, (token, kind) in enumerate(zip(tokens, kinds))
-    if kind == _USER_DEFINED and token and not token.strip(_SPACE)
+    if kind == USER_DEFINED and token and not token.strip(_SPACE)
   ]
-  normal = [i for i, kind in enumerate(kinds) if kind == _NORMAL]
+  normal = [i for i, kind in enumerate(kinds) if kind == NORMAL]
   normal.sort(key=lambda i: -scores[i])  # stable: ties in the order of the file
   index = {token: i for i, token in enumerate(tokens)}
   runs = [pair for i in spaces for pair in _cuts(tokens[i], index)]
@@ -264,7 +264,7 @@ def _add_special(file, tokenizer):
   kinds = file.metadata.get("tokenizer.ggml.token_type", [])
   special, plain = [], []
   for kind, token in zip(kinds, tokens):
-    if kind not in (_UNKNOWN, _CONTROL, _USER_DEFINED):
+    if kind not in (UNKNOWN, CONTROL, USER_DEFINED):
       continue
     if tokenizer.token_to_id(token) is None:  # a run of spaces
       token = _respelled(token)
@@ -286,7 +286,7 @@ def _is_special(file, token, kind) -> bool:
   if family.startswith("gemma") and _GEMMA_SPECIAL.fullmatch(token):
     return True
   printed = _PRINTED.get(family.rstrip("0123456789"))
-  return kind != _USER_DEFINED and not (printed and printed.fullmatch(token))
+  return kind != USER_DEFINED and not (printed and printed.fullmatch(token))
 
 
 def _special_names(file) -> dict[str, str]:
