@@ -6,10 +6,11 @@
                                              -> memory -> validate
                                                        -> rehearsal -> estimate
   search, system -> ablations: a run's system without each of its parts
+          system -> exports: a saved system in the forms of other programs
 
 Public: defaults.get_config, config.override, config.resolve, config.Resolved,
 search.plan, methods.bench, sweep.run, system.load_system, training.arguments,
-validate.check, estimate.estimate.
+validate.check, estimate.estimate, exports.export, ablations.measure.
 
 Tested elsewhere: defaults, search in wiring/config. system in systems/artifact.
 training in training/pool. memory in wiring/validate. skipping in pool/sound.

@@ -37,6 +37,28 @@ def load_system(
   """
   description, job = artifact.read(folder)
   _warn_of_readers(folder, description)
+  config, loaded = _pool(folder, description, base, dtype)
+  return artifact.LoadedSystem(
+    job,
+    engine.make_experts(loaded, config.engine, keep=False),
+    prompts.Wording(**description["wording"]),
+    description["limit"],
+    description["chat"],
+    description,
+  )
+
+
+def load_pool(folder: str | os.PathLike, *, base: str = "") -> load.Pool:
+  """The experts of a saved system as they were found, in float32, on no device's lanes.
+
+  `base` and errors are those of `load_system`.
+  """
+  description, _ = artifact.read(folder)
+  return _pool(folder, description, base, "float32")[1]
+
+
+def _pool(folder, description, base, dtype):
+  """(configuration of its serving, pool) of a saved system; its bases are checked."""
   stored = description["experts"]
   specs = [
     _stored_spec(pathlib.Path(folder), name, entry, base)
@@ -50,14 +72,7 @@ def load_system(
   c = config.pool
   loaded = load.load_pool(specs, kind, today=c.today, thinking=c.thinking)
   _check_bases(loaded, stored)
-  return artifact.LoadedSystem(
-    job,
-    engine.make_experts(loaded, config.engine, keep=False),
-    prompts.Wording(**description["wording"]),
-    description["limit"],
-    description["chat"],
-    description,
-  )
+  return config, loaded
 
 
 def check(
