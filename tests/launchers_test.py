@@ -51,6 +51,7 @@ def test_the_quickstart_prints_its_table_and_leaves_its_files(quickstart):
     "config.json",
     "metrics.jsonl",
     "best/jswarm_system.json",
+    "report.html",
     "tb",
     "evals",
   ):
@@ -70,6 +71,26 @@ def test_a_saved_system_scores_alike_outside_the_search(quickstart):
   assert done.returncode == 0, done.stderr
   results = json.loads((workdir / "results.json").read_text())
   assert json.loads(done.stdout)["score"] == results["test"]["system"]["score"]
+
+
+@pytest.mark.slow
+def test_a_run_is_reported_with_its_parts_left_out_and_its_system_exported(
+  quickstart, tmp_path
+):
+  workdir, _ = quickstart
+  asked = ("--config=configs/quickstart.py", *SMALL, "--ablations")
+  done = _launch("report", f"--workdir={workdir}", *asked, f"--out={tmp_path}/a.html")
+  assert done.returncode == 0, done.stderr
+  results = json.loads((workdir / "results.json").read_text())
+  measured = json.loads((workdir / "ablations.json").read_text())
+  assert abs(measured["full"] - results["dev"]["system"]) < 1e-6
+  assert len(measured["edges"]) == len(results["system"]["edges"])
+  assert "without " in (tmp_path / "a.html").read_text()
+  system = f"--system={workdir / 'best'}"
+  done = _launch("export", system, "--to=merged", f"--out={tmp_path}/models")
+  assert done.returncode == 0, done.stderr
+  names = {node["expert"] for node in results["system"]["nodes"]}
+  assert {path.name for path in (tmp_path / "models").iterdir()} == names
 
 
 @pytest.mark.slow

@@ -54,14 +54,16 @@ def graph(records: Records) -> dict[str, Any]:
   name = {node["id"]: node["expert"] for node in system["nodes"]}
   heard = {n: [i for i, j in system["edges"] if j == n] for n in name}
   role = {n: _role(n, heard[n], system["end"]) for n in name}
-  most = max((s["tokens"] for s in said.values()), default=0)
+  lengths = [s["tokens"] for s in said.values()]
+  least, most = min(lengths, default=0), max(lengths, default=0)
   flows, edges = {}, []
   for i, j in system["edges"]:
     s = said.get(i)
     told = f"{name[i]} to {name[j]}"
     if s:
       told += f": {s['tokens']:.1f} tokens a reply"
-      flows[i, j] = drawing.Flow(s["tokens"] / most if most else 0.0, told)
+      weight = (s["tokens"] - least) / ((most - least) or 1)
+      flows[i, j] = drawing.Flow(weight, told)
     edges.append({"from": name[i], "to": name[j], "ids": (i, j), **(s or {})})
   notes = {n: role[n] for n in name}
   nodes = [

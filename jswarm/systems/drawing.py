@@ -189,7 +189,7 @@ def _edge(places, chain, flow):
     if item < 0:
       x += _WIDE
       path += f"H{x:g}"
-  thick = 1.2 + 3 * (flow.weight if flow else 0)
+  thick = 1.4 + 1.8 * (flow.weight if flow else 0)
   told = f"<title>{escape(flow.told)}</title>" if flow else ""
   return (
     f'<path class="edge" d="{path}" stroke-width="{thick:.2g}" marker-end="url(#tip)">'

@@ -56,7 +56,7 @@ def test_what_flows_over_an_edge_is_its_tooltip_and_its_thickness():
   thin = drawing.svg(CHAIN)
   thick = drawing.svg(CHAIN, flows={(4, 2): drawing.Flow(1.0, "12 tokens <a reply>")})
   assert "12 tokens &lt;a reply&gt;" in thick and "12 tokens" not in thin
-  assert 'stroke-width="4.2"' in thick and 'stroke-width="4.2"' not in thin
+  assert 'stroke-width="3.2"' in thick and 'stroke-width="3.2"' not in thin
 
 
 def test_who_does_not_see_the_picture_is_told_what_it_shows():
