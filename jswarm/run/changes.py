@@ -60,6 +60,7 @@ ADDED = {
   "search.imprint": False,
   "search.dropout_r": 0.0,
   "search.dropout_w": 0.0,
+  "search.l1": 0.0,
   "role.method": "pso",
   "weight.method": "pso",
 }

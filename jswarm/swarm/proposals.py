@@ -66,6 +66,22 @@ def propose(
   return _METHODS[role.method](move_key, decode_key, swarm, graph, role)
 
 
+def worth(utility: np.ndarray, graphs: Graph, l1: float) -> np.ndarray:
+  """What the role swarm maximises, f(A) - lambda_1 mean |a_ij| off the diagonal.
+
+  Args:
+    utility: float32 [G], or [] of one graph. graphs: batched as the utility is.
+    l1: lambda_1; 0 gives the utility as it is.
+  """
+  if not l1:
+    return utility
+  values = np.abs(np.asarray(graphs.adjacency))
+  nodes = values.shape[-1]
+  total = values.sum(axis=(-2, -1)) - np.trace(values, axis1=-2, axis2=-1)
+  price = l1 * total / max(1, nodes * (nodes - 1))
+  return np.asarray(utility - price, np.float32)
+
+
 def decoded(
   key: jax.Array,
   adjacency: jax.Array,

@@ -55,17 +55,19 @@ def role_step(
   values, evaluations = problem_lib.score(problem, asked, bars)
   old, old_value = state.swarm_best, next(iter(values["earlier"]), np.nan)
   if np.isfinite(old_value):
-    role = role.replace(swarm_best_utility=place(np.float32(old_value)))
+    today = proposals.worth(np.asarray(old_value, np.float32), old, settings.l1)
+    role = role.replace(swarm_best_utility=place(np.float32(today)))
   # 3. Tell the swarm; a graph that beats its best is its best from now on.
   utility = np.full(settings.graphs, np.nan, np.float32)
   utility[scored] = values["graphs"]
-  top = problem_lib.argmax(utility)
-  latest = problem_lib.pick_one(graphs, top) if np.isfinite(utility[top]) else old
-  better = utility[top] > float(role.swarm_best_utility)
+  worth = proposals.worth(utility, graphs, settings.l1)
+  top = problem_lib.argmax(worth)
+  latest = problem_lib.pick_one(graphs, top) if np.isfinite(worth[top]) else old
+  better = worth[top] > float(role.swarm_best_utility)
   learnt = proposals.learn(
     proposals.Swarm(role, state.bests),
     graphs,
-    utility,
+    worth,
     scored,
     settings.imprint,
     settings.role.method,

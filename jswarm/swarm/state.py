@@ -39,6 +39,9 @@ class Settings:
       Algorithm 3 makes it (see `steps.last_system`).
     imprint: the role swarm's bests hold the graph that scored, not the adjacency that
       it was sampled from; see `graphs.imprint`.
+    l1: lambda_1, a price on the entries of adjacencies: the role swarm maximises
+      f(A) - lambda_1 mean |a_ij|, off the diagonal (the paper prints +, which would
+      reward connections). The best system is still that of the greatest f.
     dropout_r, dropout_w: probability that an iteration leaves out its whole role-step,
       its whole weight-step.
     graph: how adjacencies decode; role, weight: the two swarms' PSO settings.
@@ -60,6 +63,7 @@ class Settings:
   race: int = 0
   dropout_r: float = 0.0
   dropout_w: float = 0.0
+  l1: float = 0.0
 
   def __post_init__(self):
     for field, allowed in (
@@ -86,6 +90,14 @@ class Settings:
         raise ValueError(
           f"search.{field}={getattr(self, field)}: allowed is 0 to less than 1."
         )
+    if not 0 <= self.l1 < float("inf"):
+      raise ValueError(f"search.l1={self.l1}: allowed is 0 (no price) or more.")
+    if self.l1 and (self.role.method != "pso" or self.race):
+      raise ValueError(
+        f"search.l1={self.l1} is a price on the entries that a particle swarm moves:"
+        f" allowed with role.method='pso', which is {self.role.method!r}, and"
+        f" search.race=0, which is {self.race}."
+      )
 
 
 class State(flax.struct.PyTreeNode):

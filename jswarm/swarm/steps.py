@@ -66,7 +66,8 @@ def start(
       **problem_lib.variety(jobs),
     )
   ]
-  top = problem_lib.argmax(utility["graphs"])
+  worth = proposals.worth(utility["graphs"], graphs, settings.l1)
+  top = problem_lib.argmax(worth)
   system = System(
     graph=problem_lib.pick_one(graphs, top),
     assignment=place(np.arange(num, dtype=np.int32)),
@@ -95,7 +96,7 @@ def start(
   state = State(
     iteration=place(np.int32(0)),
     stalled=place(np.int32(0)),
-    role=_role(role_key, graphs, utility["graphs"], settings),
+    role=_role(role_key, graphs, worth, settings),
     bests=graphs,
     weight=swarms,
     swarm_best=system.graph,

@@ -110,6 +110,7 @@ def get_config() -> ConfigDict:
       imprint=placeholder(bool),  # bests hold the graph that scored
       dropout_r=0.0,  # d_R, d_W: chance that an iteration has no role-step,
       dropout_w=0.0,  # no weight-step
+      l1=0.0,  # lambda_1: role.method=pso maximises f(A) - lambda_1 mean |a_ij|
       race=0,  # dev examples a chunk, to drop graphs that cannot matter; 0: score all
     )
   )

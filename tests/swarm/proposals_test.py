@@ -129,3 +129,15 @@ def test_standard_preferences_read_the_end_node_from_the_diagonal():
   # At so low a temperature the key says nothing.
   again = proposals.decoded(jax.random.key(2), adjacency, settings)
   np.testing.assert_array_equal(graphs.dag.edges, again.dag.edges)
+
+
+def test_a_price_on_entries_is_their_mean_off_the_diagonal():
+  swarm, _ = _swarm()
+  adjacency = jnp.asarray(np.full((2, 3, 3), -0.5) + 10 * np.eye(3))
+  graphs = swarm.bests.replace(adjacency=adjacency)
+  utility = np.array([0.75, np.nan], np.float32)
+  found = proposals.worth(utility, graphs, 0.5)
+  np.testing.assert_allclose(found, [0.5, np.nan])
+  assert proposals.worth(utility, graphs, 0.0) is utility
+  one = graphs.replace(adjacency=adjacency[0])
+  assert float(proposals.worth(np.asarray(0.75, np.float32), one, 0.5)) == 0.5

@@ -216,3 +216,26 @@ def test_dropout_leaves_out_whole_steps():
     "role/failed" in row and "weight/failed" in row
     for row in _result(**fields).results["history"][1:]
   )
+
+
+def test_a_swarm_that_pays_for_entries_ends_with_smaller_ones():
+  fields = {"role.method": "pso", "search.iterations": 6, "search.steps": "role"}
+  size = lambda result: np.abs(result.state.swarm_best.adjacency).mean()
+  paid = _result(**fields, **{"search.l1": 50.0})
+  assert size(paid) < size(_result(**fields))
+
+
+@pytest.mark.parametrize(
+  "fields, message",
+  [
+    ({"search.l1": -1.0}, "search.l1=-1.0: allowed is 0"),
+    ({"search.l1": 0.1}, "allowed with role.method='pso', which is 'evolution'"),
+    (
+      {"search.l1": 0.1, "role.method": "pso", "search.race": 2},
+      "search.race=0, which is 2",
+    ),
+  ],
+)
+def test_a_price_on_entries_needs_a_swarm_that_has_entries(fields, message):
+  with pytest.raises(ValueError, match=message):
+    plan(fields)
