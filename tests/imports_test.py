@@ -32,7 +32,7 @@ MAY_IMPORT = {
   "baselines": "core graphs systems swarm",
   "analysis": "core systems",
   "wiring": "core tasks graphs distributed model formats pool engine systems swarm run"
-  " training baselines",
+  " training baselines analysis",
   "root": "core wiring pool engine run systems distributed report",  # api, cli
   "benchmarks": "core tasks graphs distributed model formats pool engine systems swarm"
   " run training baselines wiring root",

@@ -197,7 +197,7 @@ def write(
     "findings": text,
     "caption": caption,
     "failed": list(gathered["failed"]),
-    "config": gathered["config"],
+    "config": files.clean(gathered["config"]),
   }
   files.write_json(folder / f"{name}.json", told)
   drawn = figures.save(analysis.draw, numbers, caption, folder / f"{name}.svg")

@@ -32,12 +32,14 @@ METRICS = (
 )
 
 
-def right(scores: np.ndarray, low: float, high: float) -> np.ndarray:
+def right(scores: np.ndarray, low: float | None, high: float | None) -> np.ndarray:
   """bool, of any shape: in the upper half of the scores that there can be.
 
-  What is missing is not right. Where scores have no bounds, one half is the middle.
+  What is missing is not right. Where scores have no bounds (None, or not finite), one
+  half is the middle.
   """
-  middle = (low + high) / 2 if np.isfinite([low, high]).all() else 0.5
+  bounds = np.array([low, high], float)
+  middle = bounds.mean() if np.isfinite(bounds).all() else 0.5
   return np.nan_to_num(np.asarray(scores, float), nan=-np.inf) > middle
 
 

@@ -183,14 +183,14 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
 def changed(config: ConfigDict) -> dict[str, Any]:
   """{"section.field": value} of the fields that are not as by default."""
   given, known = flatten(config), flatten(get_config())
-  return {k: v for k, v in _leaves(config).items() if given[k] != known.get(k)}
+  return {k: v for k, v in leaves(config).items() if given[k] != known.get(k)}
 
 
-def _leaves(config: ConfigDict) -> dict[str, Any]:
+def leaves(config: ConfigDict) -> dict[str, Any]:
   """{"section.field": value}, as it was written."""
   found = {}
   for name, value in config.items():
-    inner = _leaves(value) if isinstance(value, ConfigDict) else {"": value}
+    inner = leaves(value) if isinstance(value, ConfigDict) else {"": value}
     found |= {f"{name}.{k}".rstrip("."): v for k, v in inner.items()}
   return found
 

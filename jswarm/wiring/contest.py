@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import json
 import pathlib
-import traceback
 from typing import Any
 
 from absl import logging
@@ -18,10 +17,9 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from jswarm.core import files, lookup
-from jswarm.run import loop
 from jswarm.systems import scores
 from jswarm.wiring import config as config_lib
-from jswarm.wiring import methods, search
+from jswarm.wiring import methods, once
 
 # Searches by name: what they change in a configuration. The first sets the budget.
 SEARCHES: dict[str, dict[str, Any]] = {
@@ -61,8 +59,7 @@ class Contest:
     """
     for name in names:
       lookup.check("--methods", name, [*SEARCHES, *self.known])
-    self.folder.mkdir(parents=True, exist_ok=True)
-    self._same()
+    once.claim(self.folder, self.config, "--out", variant=self.variant)
     rows = self.rows()
     done = {(row["method"], row["seed"]) for row in rows}
     for seed in range(seeds):
@@ -113,8 +110,7 @@ class Contest:
     workdir = str(self.folder / f"{name}-{seed}")
     # Star, chain, a vote and random search are rows of their own here.
     fields = {**SEARCHES[name], "log.baselines": False}
-    changed = config_lib.override(config, fields)
-    result = loop.run(search.plan(changed, workdir=workdir), workdir)
+    result = once.searched(config, fields, workdir)
     tested, history = result.tested["system"], result.results["history"]
     return {
       "method": name,
@@ -131,30 +127,8 @@ class Contest:
     }
 
   def _guarded(self, name, seed, make) -> dict[str, Any]:
-    try:
-      return make()
-    except Exception as error:
-      logging.warning("%s failed:\n%s", name, traceback.format_exc())
-      why = f"{type(error).__name__}: {error}"
-      return {"method": name, "variant": self.variant, "seed": seed, "failed": why}
-
-  def _same(self) -> None:
-    """Claims the folder for this configuration, or refuses one of another."""
-    flat = {k: v for k, v in config_lib.flatten(self.config).items() if k != "seed"}
-    flat["variant"] = self.variant
-    path = self.folder / "config.json"
-    if not path.exists():
-      files.write_json(path, flat)
-      return
-    before = json.loads(path.read_text("utf-8"))
-    changed = [k for k in sorted({*before, *flat}) if before.get(k) != flat.get(k)]
-    if changed:
-      lines = [f"  {k}: there {before.get(k)!r}, now {flat.get(k)!r}" for k in changed]
-      raise ValueError(
-        f"{self.folder} holds a comparison of another configuration:\n"
-        + "\n".join(lines)
-        + "\nName another --out, or the same configuration."
-      )
+    head = {"method": name, "variant": self.variant, "seed": seed}
+    return once.guarded(head, make)
 
 
 def _budget(rows, seed):

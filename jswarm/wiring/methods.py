@@ -44,9 +44,8 @@ class Bench:
 
   def __post_init__(self):
     self.meter = Meter()
-    task, memo = self.plan.task, Memo(self.plan.experts, self.meter)
-    judge = self.plan.judge(memo) if self.plan.judge else None
-    self.evaluator = Evaluator(task, memo, self.plan.wording, judge, SystemMemo(memo))
+    self.evaluator = evaluator(self.plan, self.meter)
+    task = self.plan.task
     self.read = votes.reader(task, [*task.dev, *task.test])
     first = self.evaluator.memo.first
     alone = [system.single(e, first) for e in range(len(self.plan.experts.names))]
@@ -123,6 +122,16 @@ def bench(
   placed = engine.place(search.pool(resolved, task), resolved.engine, keep=False)
   plan = search.plan(config, experts=placed.experts())
   return Bench(plan, lending.lent(resolved, placed, trained))
+
+
+def evaluator(plan: Plan, meter: Meter) -> Evaluator:
+  """Who scores systems as the search of a plan does, on a memo of its own.
+
+  The pool has to stand on the weights that it came with.
+  """
+  memo = Memo(plan.experts, meter)
+  judge = plan.judge(memo) if plan.judge else None
+  return Evaluator(plan.task, memo, plan.wording, judge, SystemMemo(memo))
 
 
 def check(name: str, known: Mapping[str, base.Method]) -> None:

@@ -15,10 +15,9 @@ from absl import logging
 from ml_collections import ConfigDict
 import numpy as np
 
-from jswarm.run import loop
 from jswarm.swarm import problem as problem_lib
 from jswarm.wiring import config as config_lib
-from jswarm.wiring import search
+from jswarm.wiring import once
 
 # Section 4 of the paper; the same values move graphs and adapters.
 GRID = {
@@ -59,8 +58,7 @@ def run(config: ConfigDict, count: int, workdir: str, **given: Any) -> dict[str,
   for k, point in enumerate(points):
     fields = {f"{s}.{f}": v for s in ("role", "weight") for f, v in point.items()}
     folder = f"{workdir}/draw{k}"
-    drawn = config_lib.override(config, fields)
-    done.append(loop.run(search.plan(drawn, workdir=folder, **given), folder).results)
+    done.append(once.searched(config, fields, folder, **given).results)
     row = _row(point, done[-1])
     logging.info("draw %d of %d: %s", k + 1, count, row)
   return summary(points, done)
