@@ -11,8 +11,6 @@ was made from; under other settings or data it is refused, not taken for the sam
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
-import hashlib
-import json
 import os
 import pathlib
 from typing import Any
@@ -34,100 +32,12 @@ from jswarm.pool import specs as specs_lib
 from jswarm.tasks.base import Example
 from jswarm.tasks.custom import custom_utility, imported
 from jswarm.training import data as data_lib
-from jswarm.training import sft, together
+from jswarm.training import provenance, sft, together
+from jswarm.training import sources as sources_lib
 
-# What no result depends on, or only through the records, whose digest is compared:
-# shown beside another difference, none by itself.
-_SHOWN = frozenset(
-  [
-    "base",
-    "settings.eval_every",
-    "settings.save_every",
-    *(
-      f"source.{field}"
-      for field in (
-        "path",
-        "dev_path",
-        "records",
-        "arguments",
-        "count",
-        "dev_count",
-        "seed",
-      )
-    ),
-  ]
-)
 DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}  # of the files
-_BASE_FILES = (
-  "config.json",
-  "generation_config.json",
-  "tokenizer*.json",
-  "*.jinja",
-  "*.safetensors",
-)
-
-
 AskEach = Callable[[load_lib.Group, Sequence[str], int, bool], list[list[str]]]
 """(group, prompts, most new tokens, chat) -> replies[member][prompt] of all members."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Source:
-  """Where an expert's records come from: a file, or a function of the user's.
-
-  Attributes:
-    path, dev_path: JSONL of {"prompt", "completion"}, optional "answer".
-    records: "pkg.module:function", called as (split=, count=, seed=, **arguments)
-      with the splits "train" and "dev"; instead of files.
-    arguments: of that function.
-    count, dev_count: records to make, or to take of the files (0: all).
-    chat: prompts stand in the base's chat template.
-    score: "pkg.module:function", (examples, replies) -> scores of the dev score;
-      empty: 1 where the reply is the completion, else 0.
-    limit: most new tokens of a dev reply.
-  """
-
-  path: str = ""
-  dev_path: str = ""
-  records: str = ""
-  arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  count: int = 0
-  dev_count: int = 0
-  chat: bool = False
-  score: str = ""
-  limit: int = 32
-
-  def __post_init__(self):
-    if bool(self.path) == bool(self.records):
-      raise ValueError(
-        f"path={self.path!r} and records={self.records!r}: give exactly"
-        " one, a JSONL file or pkg.module:function."
-      )
-    least = 1 if self.records else 0  # a function has no end to stop at
-    if self.count < least or self.dev_count < 0:
-      raise ValueError(
-        f"count={self.count}, dev_count={self.dev_count}: allowed are"
-        f" {least} or more, and for dev 0 or more."
-      )
-
-  def load(self, seed: int) -> tuple[list[dict], list[dict]]:
-    """(train, dev) records; dev may be empty."""
-    if self.records:
-      return (
-        self._made("train", self.count, seed),
-        self._made("dev", self.dev_count, seed),
-      )
-    train_records = data_lib.read_jsonl(self.path)
-    dev = data_lib.read_jsonl(self.dev_path) if self.dev_path else []
-    return train_records[: self.count or None], dev[: self.dev_count or None]
-
-  def _made(self, split, count, seed):
-    make = imported(self.records, "records")
-    made = make(split=split, count=count, seed=seed, **self.arguments) if count else []
-    return [
-      data_lib.check_record(record, f"{self.records}, {split} record {i}")
-      for i, record in enumerate(made)
-    ]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -142,14 +52,14 @@ class Scratch:
 
   config: Mapping[str, Any]
   tokenizer: str
-  source: Source
+  source: sources_lib.Source
   settings: sft.Settings
 
 
 def train_pool(
   out: str | os.PathLike,
   base: str | Scratch,
-  sources: Mapping[str, Source],
+  sources: Mapping[str, sources_lib.Source],
   settings: sft.Settings,
   *,
   max_tokens: int,
@@ -197,11 +107,15 @@ def train_pool(
     tokenizer_lib.load_tokenizer(local),
     decoder_lib.make_decoder(config),
   )
-  identity = {"base": folder, "base_sha256": _base_digest(local), **_stored(save_dtype)}
+  identity = {
+    "base": folder,
+    "base_sha256": provenance.base_digest(local),
+    **provenance.stored(save_dtype),
+  }
   if settings.mixes:
-    identity["experts"] = _records_digest(data)
+    identity["experts"] = provenance.records_digest(data)
   made = {
-    name: _made_from(
+    name: provenance.made_from(
       source,
       data[name],
       settings,
@@ -213,7 +127,7 @@ def train_pool(
   targets = {name: out / "experts" / name for name in sources}
   # All are compared before any is trained.
   finished = {
-    name: _recorded(out, target, made[name])
+    name: provenance.recorded(out, target, made[name])
     for name, target in targets.items()
     if (target / "training.json").exists()
   }
@@ -297,19 +211,19 @@ def _from_scratch(out, scratch, max_tokens, dtype):
   """The folder of a base, trained now or found finished."""
   folder = out / "base"
   data = scratch.source.load(scratch.settings.seed)
-  made = _made_from(
+  made = provenance.made_from(
     scratch.source,
     data,
     scratch.settings,
     max_tokens,
     {
       "tokenizer": scratch.tokenizer,
-      **_stored(dtype),
+      **provenance.stored(dtype),
       **{f"config.{k}": v for k, v in scratch.config.items()},
     },
   )
   if (folder / "config.json").exists():
-    _recorded(out, folder, made)
+    provenance.recorded(out, folder, made)
     return str(folder)
   tokenizer = imported(scratch.tokenizer, "tokenizer")()
   config = DecoderConfig(vocab=len(tokenizer), **scratch.config)
@@ -327,68 +241,6 @@ def _from_scratch(out, scratch, max_tokens, dtype):
   params = jax.tree.map(lambda x: np.asarray(x, DTYPES[dtype]), trained.weights)
   hf_model.save_base(str(folder), config, params)
   return str(folder)
-
-
-def _stored(dtype):
-  """The dtype as a field of what a result is made from; float32 goes without saying."""
-  return {} if dtype == "float32" else {"dtype": dtype}
-
-
-def _made_from(source, data, settings, max_tokens, more):
-  """What a result depends on, flat and as JSON gives it back."""
-  made = {
-    **more,
-    "max_tokens": max_tokens,
-    **{f"source.{k}": v for k, v in vars(source).items()},
-    **{f"settings.{k}": v for k, v in vars(settings).items()},
-    "records": _records_digest(data),
-  }
-  if not settings.mixes:  # which goes without saying
-    del made["settings.mixes"]
-  return json.loads(json.dumps(made, default=str))
-
-
-def _records_digest(data):
-  return hashlib.sha256(json.dumps(data, default=str).encode()).hexdigest()[:16]
-
-
-def _recorded(out, folder, made):
-  """The row of a finished folder, once it is known to be made from the same.
-
-  Raises:
-    ValueError: it was made from something else; shows the difference.
-  """
-  path = folder / "training.json"
-  row = json.loads(path.read_text()) if path.exists() else {}
-  before = row.pop("made_from", None)
-  if before is None:  # an older version made it
-    logging.warning(
-      "%s is taken as it is: it has no record of the settings and data"
-      " that it was made from",
-      folder,
-    )
-    return row
-  changed = [
-    k for k in sorted(before.keys() | made.keys()) if before.get(k) != made.get(k)
-  ]
-  if set(changed) - _SHOWN:
-    lines = [f"  {k}: {before.get(k)!r} there, {made.get(k)!r} now" for k in changed]
-    raise ValueError(
-      f"{folder} was made from other settings or data; use another"
-      f" --out, or set them back, or delete {folder} and"
-      f" {out / 'checkpoints' / folder.name} to make it anew:\n" + "\n".join(lines)
-    )
-  return row
-
-
-def _base_digest(folder):
-  """Identifies a base by its files, wherever it lies."""
-  sha = hashlib.sha256()
-  paths = {p for pattern in _BASE_FILES for p in pathlib.Path(folder).glob(pattern)}
-  for path in sorted(paths):
-    with open(path, "rb") as file:
-      sha.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-  return sha.hexdigest()[:16]
 
 
 def _rows(tokenizer, data, source, max_tokens):
@@ -416,7 +268,7 @@ def _scores(base, adapter, source, records, ask):
     base.params,
     jax.tree.map(lambda *x: jnp.stack([jnp.asarray(y) for y in x]), adapter, zero),
   )
-  score = custom_utility(source.score or same_as_completion)
+  score = custom_utility(source.score or sources_lib.same_as_completion)
   examples = [
     Example(
       id=str(i),
@@ -434,12 +286,3 @@ def _scores(base, adapter, source, records, ask):
     key: float(np.mean(score(examples, replies)))
     for key, replies in zip(("dev_score", "base_score"), said)
   }
-
-
-def same_as_completion(
-  examples: Sequence[Mapping[str, Any]], replies: Sequence[str]
-) -> list[float]:
-  """1 where a reply is the completion, spaces aside."""
-  return [
-    float(e["completion"].split() == r.split()) for e, r in zip(examples, replies)
-  ]

@@ -25,6 +25,7 @@ from jswarm.engine import engine
 from jswarm.model.architecture import PROJECTIONS
 from jswarm.pool import load, specs
 from jswarm.training import pool as training_pool
+from jswarm.training import sources as sources_lib
 from jswarm.wiring import config as config_lib
 from jswarm.wiring import search, training
 from jswarm.wiring.config import Resolved
@@ -157,8 +158,8 @@ def _train(config: Resolved, made: Mapping[str, Any], matched: bool = False) -> 
 
 
 def _union(
-  sources: Mapping[str, training_pool.Source], seed: int, path: pathlib.Path
-) -> training_pool.Source:
+  sources: Mapping[str, sources_lib.Source], seed: int, path: pathlib.Path
+) -> sources_lib.Source:
   """All records with which the experts were trained, in a file: each as often as its
   expert has it."""
   chats = {source.chat for source in sources.values()}
@@ -173,4 +174,4 @@ def _union(
       for record in source.load(seed + 1 + i)[0]:
         kept = {name: record[name] for name in ("prompt", "completion")}
         file.write(json.dumps(kept) + "\n")
-  return training_pool.Source(path=str(path), chat=chats.pop())
+  return sources_lib.Source(path=str(path), chat=chats.pop())

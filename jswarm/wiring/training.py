@@ -10,7 +10,7 @@ from jswarm.core.types import Request
 from jswarm.engine import engine
 from jswarm.model.architecture import DecoderConfig
 from jswarm.pool import load
-from jswarm.training import pool, sft
+from jswarm.training import pool, sft, sources
 from jswarm.wiring import config as config_lib
 
 
@@ -37,7 +37,7 @@ def arguments(config: ConfigDict) -> dict[str, Any]:
     base = pool.Scratch(
       **{
         **base,
-        "source": _typed(pool.Source, base["source"], "base.source"),
+        "source": _typed(sources.Source, base["source"], "base.source"),
         "settings": _typed(sft.Settings, base["settings"], "base.settings"),
       }
     )
@@ -47,7 +47,7 @@ def arguments(config: ConfigDict) -> dict[str, Any]:
     save_dtype=c.get("save_dtype", "float32"),
     settings=_typed(sft.Settings, c["settings"], "settings"),
     sources={
-      name: _typed(pool.Source, source, f"experts.{name}")
+      name: _typed(sources.Source, source, f"experts.{name}")
       for name, source in c["experts"].items()
     },
     ask=ask_each,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jswarm.core.types import Request
-from jswarm.training import pool
+from jswarm.training import sources as sources_lib
 from jswarm.wiring import config as config_lib
 from jswarm.wiring import lending, methods
 
@@ -16,7 +16,7 @@ RECORDS = "jswarm.tasks.synthetic.words:records"
 
 
 def test_all_records_of_all_experts_are_one_file(tmp_path):
-  source = lambda skill, count: pool.Source(
+  source = lambda skill, count: sources_lib.Source(
     records=RECORDS, count=count, arguments={"skills": {skill: 1.0}}
   )
   sources = {"a": source("add", 3), "b": source("max", 5)}
@@ -29,7 +29,7 @@ def test_all_records_of_all_experts_are_one_file(tmp_path):
 
 
 def test_records_with_and_without_a_chat_template_are_not_one_file(tmp_path):
-  make = lambda chat: pool.Source(path="x.jsonl", chat=chat)
+  make = lambda chat: sources_lib.Source(path="x.jsonl", chat=chat)
   with pytest.raises(ValueError, match="chat"):
     lending._union({"a": make(True), "b": make(False)}, 0, tmp_path / "r.jsonl")
 
