@@ -87,3 +87,5 @@ def line(
     capsize=3,
     label=label,
   )
+  if known:
+    axes.set_xticks([level[by] for level in known])

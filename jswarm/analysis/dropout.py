@@ -52,7 +52,7 @@ def draw(figure: Any, numbers: Mapping[str, Any]) -> None:
   for row, (kind, found) in zip(axes, numbers.items()):
     for place, what in zip(row, ("test", "saved")):
       values = np.array(found[what], float)
-      image = place.imshow(values, origin="lower")
+      image = place.imshow(values, origin="lower", cmap="YlGn")
       for (i, j), value in np.ndenumerate(values):
         if np.isfinite(value):
           place.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize="small")

@@ -124,7 +124,7 @@ def draw(figure: Any, numbers: Mapping[str, Any]) -> None:
     [numbers[n]["mean"] or 0 for n in names],
     xerr=[numbers[n]["sd"] or 0 for n in names],
   )
-  right_axes.set_xlabel("share of questions, mean and deviation over seeds")
+  right_axes.set_xlabel("share of questions, mean ± sd")
 
 
 def findings(numbers: Mapping[str, Any]) -> str:

@@ -160,7 +160,7 @@ def draw(figure: Any, numbers: Mapping[str, Any]) -> None:
     [g["mean"] or 0 for g in gains],
     xerr=[g["sd"] or 0 for g in gains],
   )
-  right_axes.set_xlabel("C-Gain without B_0, mean and deviation over seeds")
+  right_axes.set_xlabel("C-Gain without B_0, mean ± sd")
 
 
 def findings(numbers: Mapping[str, Any]) -> str:

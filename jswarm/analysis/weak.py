@@ -71,5 +71,5 @@ def findings(numbers: Mapping[str, Any]) -> str:
   ]
   return (
     f"The best expert on dev scores {series.told(numbers['best'])} on test alone."
-    f" Systems found without it: {'; '.join(parts)}."
+    f" Systems found in pools: {'; '.join(parts)}."
   )
