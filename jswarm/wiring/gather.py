@@ -210,6 +210,10 @@ def _mixed(lab: Lab) -> Row:
   return {"rows": lab.rows(variants)}
 
 
+# What is chosen on the source and tested on the target, beside a found system.
+CARRIED = ("greedy_soup", "model_swarms", "gptswarm", "agent_prune")
+
+
 def _transfer(lab: Lab) -> Row:
   other = _needed(lab, "transfer")
   target = on_task(lab.config, other)
@@ -222,6 +226,7 @@ def _transfer(lab: Lab) -> Row:
       best = {"seed": seed, "system": transfer.BEST_TARGET, "test": home["best"]}
       rows.append(best)
     rows += _carried(lab, target, seed)
+    rows += [_method(lab, target, seed, name) for name in CARRIED]
   return {
     "source": lab.config.task.name or "the source",
     "target": other.task.name or "the target",
@@ -249,6 +254,20 @@ def _carried(lab, target, seed):
     {"seed": seed, "source_test": found["source_test"], **moved},
     {"seed": seed, **best},
   ]
+
+
+def _method(lab, target, seed, name):
+  """The row of a method that chose on the source, for the calls of the search."""
+
+  def make():
+    fields, folder = lab.fields({}, seed), lab.workdir("fixed", seed)
+    calls = runs.row(lab.run("fixed", {}, seed))["calls"]
+    aim = config_lib.override(target, {"seed": seed})
+    config = config_lib.override(lab.config, fields)
+    found = measure.method_elsewhere(config, folder, aim, name, calls)
+    return {"test": series.spread(found["scores"])["mean"]}
+
+  return lab.guarded(name, seed, make, {"system": name})
 
 
 def _emergence(lab: Lab) -> Row:
@@ -279,12 +298,14 @@ def _histories(lab: Lab) -> Row:
 
 
 def _devices(lab: Lab) -> Row:
-  there = len(local_devices())
-  variants = [
-    (f"devices{count}", {"engine.devices": count}, {"devices": count})
-    for count in devices.COUNTS
-    if count <= there
-  ]
+  there, variants = len(local_devices()), []
+  for count in devices.COUNTS:
+    if count > there:
+      continue
+    fields = {"engine.devices": count}
+    # What the first search on so many devices compiles is not what an iteration takes.
+    lab.row(f"devices{count}_warm", fields, 0)
+    variants.append((f"devices{count}", fields, {"devices": count}))
   simulated = there > 1 and jax.default_backend() == "cpu"
   return {"rows": lab.rows(variants), "there": there, "simulated": simulated}
 

@@ -20,6 +20,8 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from jswarm.analysis import roles
+from jswarm.baselines import base
+from jswarm.baselines import methods as methods_lib
 from jswarm.core import files
 from jswarm.core.types import PyTree, Request
 from jswarm.run import loop, session
@@ -74,24 +76,44 @@ def elsewhere(
 
   def make():
     plan, result = _opened(config, fields, folder)
-    resolved = config_lib.resolve(target)
-    task = search.task(resolved)
-    memo = methods.evaluator(plan, Meter()).memo
-    rates = search.judge(resolved, task, plan.experts)
-    judge = rates(memo) if rates else None
-    evaluator = Evaluator(task, memo, resolved.wording, judge)
-    evaluator.check_room()
+    evaluator = _on_target(methods.evaluator(plan, Meter()), target)
     best = plan.experts.names.index(result.results["best_single"])
-    jobs = [_found(result, evaluator), system.single(best, memo.first)]
-    on_system, on_best = evaluator.evaluate(jobs, task.test)
+    alone = system.single(best, evaluator.memo.first)
+    jobs = [_found(result, evaluator), alone]
+    on_system, on_best = evaluator.evaluate(jobs, evaluator.task.test)
     return {
       "system": on_system.scores.tolist(),
       "best_single": on_best.scores.tolist(),
     }
 
-  told = json.dumps(config_lib.flatten(target), sort_keys=True)
-  name = hashlib.sha256(told.encode()).hexdigest()[:8]
-  return kept(folder, f"on_{name}", make)
+  return kept(folder, f"on_{_short(target)}", make)
+
+
+def method_elsewhere(
+  config: ConfigDict,
+  folder: str | os.PathLike,
+  target: ConfigDict,
+  name: str,
+  calls: int,
+) -> dict[str, Any]:
+  """What a method finds on dev of a configuration, for so many calls, on the test
+  questions of another one's task: {"scores": [X]}.
+
+  Raises:
+    NotApplicable: the pool lacks what the method needs.
+  """
+
+  def make():
+    bench = methods.bench(config)
+    setting = bench.setting(config.seed, calls)
+    found = methods_lib.find(name, setting)
+    evaluator = _on_target(bench.evaluator, target)
+    if found.experts is not None:
+      evaluator = base.on(evaluator, found.experts, bench.meter)
+    (scored,) = evaluator.evaluate([found.answerer], evaluator.task.test)
+    return {"scores": scored.scores.tolist()}
+
+  return kept(folder, f"{name}_on_{_short(target)}", make)
 
 
 def verdicts(
@@ -126,6 +148,23 @@ def verdicts(
   chat = plan.task.chat
   requests = [Request(names.index(judge), p, VERDICT, chat) for p in prompts]
   return [reply.text for reply in plan.experts.ask(requests)]
+
+
+def _on_target(evaluator: Evaluator, target: ConfigDict) -> Evaluator:
+  """The evaluator on another configuration's task, in the words of that one."""
+  resolved, memo = config_lib.resolve(target), evaluator.memo
+  task = search.task(resolved)
+  rates = search.judge(resolved, task, memo.experts)
+  judge = rates(memo) if rates else None
+  moved = Evaluator(task, memo, resolved.wording, judge)
+  moved.check_room()
+  return moved
+
+
+def _short(config: ConfigDict) -> str:
+  """A name for a configuration, as long as a file may well have."""
+  told = json.dumps(config_lib.flatten(config), sort_keys=True)
+  return hashlib.sha256(told.encode()).hexdigest()[:8]
 
 
 def _opened(config, fields, folder) -> tuple[session.Plan, session.Result]:
