@@ -77,7 +77,7 @@ def run(options: Options) -> list[Record]:
 
 def enter(name: str, options: Options, space: str = SPACES[0]) -> Place:
   """Loads a world; `space` is how mixes of its experts are made."""
-  dev, test = (4, 6) if options.small else (50, 200)
+  dev, test = (4, 24) if options.small else (50, 200)
   config = config_lib.resolve_default(
     {
       **WORLDS[name].FIELDS,

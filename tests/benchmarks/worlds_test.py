@@ -51,6 +51,8 @@ def test_a_world_is_measured_whole(name):
   rows = {record.ours: record.extra for record in records}
   assert {record.case for record in records} == {name}
   assert len(rows) == len(records) == 15
-  assert rows["hand-made"]["utility"] > rows["experts alone"]["best"]
+  # Where weights matter, a good graph of unmixed experts is not enough.
+  made = max(rows[name]["utility"] for name in ("hand-made", "hand-made, mixed"))
+  assert made > rows["experts alone"]["best"]
   assert rows["experts alone"]["mean"] > rows["base"]["utility"]
   assert rows["random graphs"]["count"] == 4
