@@ -28,7 +28,7 @@ MAY_IMPORT = {
   "swarm": "core graphs systems tasks",
   "run": "core graphs systems swarm tasks distributed.processes distributed.watchdog",
   "training": "core model formats pool tasks",
-  "report": "core systems",
+  "report": "core systems analysis",
   "baselines": "core graphs systems swarm",
   "analysis": "core systems",
   "wiring": "core tasks graphs distributed model formats pool engine systems swarm run"

@@ -3,11 +3,13 @@
 Nothing here writes HTML but the figures, which escape what they show themselves.
 """
 
+import collections
 from collections.abc import Mapping, Sequence
 import itertools
 import json
 from typing import Any
 
+from jswarm.analysis import roles
 from jswarm.report import figures
 from jswarm.report.figures import Bar, Series
 from jswarm.report.records import Records
@@ -50,7 +52,7 @@ def graph(records: Records) -> dict[str, Any]:
   system = records.system
   if not system:
     return {}
-  said = _said(records.traces)
+  said, does = _said(records.traces), labels(records.traces)
   name = {node["id"]: node["expert"] for node in system["nodes"]}
   heard = {n: [i for i, j in system["edges"] if j == n] for n in name}
   role = {n: _role(n, heard[n], system["end"]) for n in name}
@@ -73,11 +75,29 @@ def graph(records: Records) -> dict[str, Any]:
       "wave": node["depth"] + 1,
       "hears": [name[i] for i in heard[node["id"]]],
       "role": role[node["id"]],
+      "does": does.get(node["id"], []),
       **said.get(node["id"], {}),
     }
     for node in system["nodes"]
   ]
   return {"svg": drawing.svg(system, notes, flows), "nodes": nodes, "edges": edges}
+
+
+def labels(traces: Sequence[Mapping[str, Any]]) -> dict[int, list[tuple[str, float]]]:
+  """What each node does, by the proxy of `analysis.roles`, which is no judge: the share
+  of its replies under each label, the commonest first; {} without traces."""
+  counts: dict[int, collections.Counter[str]] = {}
+  for trace in traces:
+    said = {node["node"]: node["reply"] for node in trace["nodes"]}
+    for node in trace["nodes"]:
+      heard = [said[other] for other in node["heard"]]
+      reads = node.get("answers", True)  # an older version did not tell
+      label = roles.proxy(trace["question"], node["reply"], heard, reads)
+      counts.setdefault(node["node"], collections.Counter())[label] += 1
+  return {
+    node: [(label, n / count.total()) for label, n in count.most_common()]
+    for node, count in counts.items()
+  }
 
 
 def moves(records: Records) -> dict[str, str]:

@@ -12,6 +12,7 @@ from jswarm.core.types import Reply, Request
 from jswarm.systems import waves
 from jswarm.systems.evaluate import Evaluator
 from jswarm.systems.system import Job
+from jswarm.tasks import votes
 from jswarm.tasks.base import Example
 
 MOST_BYTES = 32 << 20  # of prompts and replies; questions behind that have no trace
@@ -30,10 +31,14 @@ def rows(
 
   Returns:
     [{"index", "id", "question", "gold", "nodes": [{"node", "expert", "heard",
-    "prompt", "reply", "tokens": [prompt, new]}]}] of the first examples, as many as
-    `MOST_BYTES` holds; none where the memo has forgotten a call.
+    "prompt", "reply", "answers", "tokens": [prompt, new]}]}] of the first examples, as
+    many as `MOST_BYTES` holds; none where the memo has forgotten a call. "answers": can
+    an answer be read from the reply? Of free text any is one.
   """
   told: dict[Request, Reply] = {}
+  read = votes.reader(evaluator.task, examples)
+  free = read is votes.nothing
+  answers = lambda question, reply: free or read(question, reply) is not None
 
   def recall(requests, weights):
     replies = evaluator.memo.recall(requests, weights)
@@ -48,7 +53,10 @@ def rows(
     except KeyError:
       logging.warning("calls of the final test are not at hand: no traces are kept.")
       return []
-    row = _row(evaluator, job, examples[index], index, question.prompt, answered, told)
+    nodes = _nodes(evaluator, job, answered, told)
+    for node in nodes:
+      node["answers"] = answers(question, node["reply"])
+    row = {"index": index, **_asked(examples[index], question.prompt), "nodes": nodes}
     size += sum(len(node["prompt"]) + len(node["reply"]) for node in row["nodes"])
     if size > MOST_BYTES:
       logging.info("traces are kept of %d of %d questions.", index, len(examples))
@@ -57,7 +65,8 @@ def rows(
   return found
 
 
-def _row(evaluator, job, example, index, prompt, answered, told):
+def _nodes(evaluator, job, answered, told):
+  """What each node was asked and said, in order; `told`: the whole replies."""
   names, terms = evaluator.memo.experts.names, evaluator.terms
   heard = {node: before for wave in job.waves for node, before in wave}
   nodes = []
@@ -74,11 +83,13 @@ def _row(evaluator, job, example, index, prompt, answered, told):
           "tokens": [whole.prompt_tokens, whole.new_tokens],
         }
       )
+  return nodes
+
+
+def _asked(example, prompt):
   gold = example.answer
   return {
-    "index": index,
     "id": example.id,
     "question": prompt,
     "gold": list(gold) if isinstance(gold, tuple) else gold,
-    "nodes": nodes,
   }

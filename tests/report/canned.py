@@ -129,6 +129,7 @@ def _trace(x):
       "heard": heard[node["id"]],
       "prompt": f"prompt {x} of {node['expert']}",
       "reply": f"system says {x}" if node["id"] == 2 else f"part {node['id']}",
+      "answers": node["id"] != 0,
       "tokens": [10 + node["id"], 3],
     }
     for node in SYSTEM["nodes"]

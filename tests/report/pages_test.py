@@ -193,6 +193,16 @@ def test_where_not_all_questions_fit_each_kind_has_its_share(run):
   assert [q["index"] for q in shown] == [0, 1, 5] and traced == 6
 
 
+def test_what_nodes_do_is_told_by_the_proxy_of_the_analyses(run):
+  """The first says nothing that can be read, the others answer for themselves."""
+  found = records.read(run)
+  found.traces[0]["nodes"][2]["reply"] = "part 1"  # what it heard
+  does = sections.labels(found.traces)
+  assert does[0] == [("irrelevant", 1.0)] and does[1] == [("divide", 1.0)]
+  assert dict(does[2])["refine"] == 1 / 6
+  assert "irrelevant 100 %" in pages.render(run)
+
+
 def test_the_phases_of_a_run_add_up_to_what_it_spent(run):
   *rows, together = sections.cost(records.read(run))
   spend = json.loads((run / "results.json").read_text())["spend"]

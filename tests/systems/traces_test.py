@@ -41,6 +41,7 @@ def test_a_trace_has_each_node_with_its_prompt_its_reply_and_whom_it_heard():
   for before, node in zip(first["nodes"], first["nodes"][1:]):
     assert before["reply"] in node["prompt"] and first["question"] in node["prompt"]
     assert node["tokens"] == [len(node["prompt"].split()), 1]
+    assert node["answers"] is True  # of free text any reply is one
 
 
 def test_a_trace_asks_nobody_and_counts_nothing():
@@ -64,3 +65,20 @@ def test_traces_end_where_their_room_does(monkeypatch):
   size = lambda row: sum(len(n["prompt"]) + len(n["reply"]) for n in row["nodes"])
   monkeypatch.setattr(traces, "MOST_BYTES", size(whole[0]) + size(whole[1]))
   assert traces.rows(evaluator, job, examples) == whole[:2]
+
+
+def test_a_reply_without_an_answer_is_told_from_one_that_has_it():
+  experts, _ = fakes.dictionary(
+    lambda e, prompt: ("The answer is 7", "I agree", "8")[e]
+  )
+  task = load.load_task(
+    "mine",
+    wishes.Source(records=fakes.records()),
+    wishes.Wishes(kind="exact_match", limit=4),
+  )
+  evaluator = Evaluator(task, Memo(experts), WORDING)
+  job = system_lib.make_job(decode.TOPOLOGIES["chain"](3, None))
+  evaluator.evaluate([job], task.test)
+  first, *_ = traces.rows(evaluator, job, task.test)
+  reads = {node["expert"]: node["answers"] for node in first["nodes"]}
+  assert reads == {"a": True, "b": False, "c": True}
