@@ -55,18 +55,24 @@ def read(folder: pathlib.Path) -> Records:
   test: dict[str, list[dict[str, Any]]] = {}
   for row in _lines(folder / "evals" / "test.jsonl"):
     test.setdefault(str(row.get("system")), []).append(row)
-  results = _object(folder / "results.json")
+  results, progress = (
+    _object(folder / "results.json"),
+    _object(folder / "progress.json"),
+  )
+  traces = _lines(folder / "evals" / "traces.jsonl")
+  if progress.get("iteration", 0) > results.get("iterations", 0):
+    results, test, traces = {}, {}, []  # of before: the run goes on
   return Records(
     folder=folder,
     results=results,
-    progress=_object(folder / "progress.json"),
+    progress=progress,
     history=results.get("history") or _lines(folder / "metrics.jsonl"),
     config=_object(folder / "config.json"),
     manifest=_object(folder / "manifest.json"),
     timing=_lines(folder / "timing.jsonl"),
     random=_object(folder / "evals" / "random.json").get("utilities", []),
     test=test,
-    traces=_lines(folder / "evals" / "traces.jsonl"),
+    traces=traces,
     ablations=_object(folder / "ablations.json"),
     saved=_object(folder / "best" / "jswarm_system.json"),
   )

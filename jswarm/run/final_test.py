@@ -67,10 +67,11 @@ def held_out(session: Session) -> Evaluation | None:
 def traces_of(session: Session) -> list[dict[str, Any]]:
   """What each node of the best system said on test, for who writes files; see
   `systems.traces`. All of it was asked: it is read from the memo."""
+  best = session.reached.best
+  # All processes: weights that are spread over them get their names together.
+  job = artifact.job_of(best, session.memo.named(best.weights))
   if not processes.is_writer():
     return []
-  best = session.reached.best
-  job = artifact.job_of(best, session.memo.named(best.weights))
   return traces.rows(session.evaluator, job, session.plan.task.test)
 
 

@@ -6,12 +6,14 @@ described system, experts, scores -> README.md: YAML, drawing, how to load it
 from collections.abc import Mapping
 import json
 import pathlib
+import re
 from typing import Any
 
 from jswarm.core.files import clean
 from jswarm.systems import drawing
 
 _Z = 1.96  # of a 95 % interval
+_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")  # what the hub takes for a repository
 TAGS = ["multi-llm", "swarm", "lora"]
 
 
@@ -36,6 +38,8 @@ def card(
     "```mermaid",
     drawing.mermaid(described).rstrip(),
     "```",
+    "",
+    f"Bases: {', '.join(bases(stored)) or 'none, its experts are whole models'}.",
     "",
     *_scores(test),
     "## Load it",
@@ -71,10 +75,10 @@ def bases(stored: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def _front(stored, context, test):
   """The YAML in front: what the hub shows, and its model index."""
   fields: dict[str, Any] = {"library_name": "jswarm", "tags": TAGS}
-  if named := bases(stored):
+  if named := list(filter(_ID.fullmatch, bases(stored))):
     fields["base_model"] = named
   task = context.get("task")
-  if task:
+  if task and _ID.fullmatch(task):
     fields["datasets"] = [task]
   row = test.get("system") or {}
   if task and row.get("score") is not None:

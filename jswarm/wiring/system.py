@@ -155,4 +155,10 @@ def _stored_spec(folder, name, entry, base):
     return specs.Spec(name=name, base=path)
   revision = None if base else entry.get("base_revision")  # of where it was
   known = portable.places(folder).get(entry["base"], entry["base"])
+  named = "/" not in known and not pathlib.Path(known).exists()  # a folder's last part
+  if named and not base:
+    raise ValueError(
+      f"{folder}: its expert {name!r} stands on the base {known!r}, which was a folder"
+      " of the machine of the search and is not here: say where it is with `base`."
+    )
   return specs.Spec(name=name, base=base or known, adapter=path, base_revision=revision)

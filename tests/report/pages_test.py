@@ -165,6 +165,13 @@ def test_a_run_under_way_and_one_of_an_older_version_have_a_page_too(run):
   assert "No system has been scored yet." in _read(pages.render(run)).text
 
 
+def test_a_run_that_goes_on_after_its_end_is_under_way_again(run):
+  progress = json.loads((run / "progress.json").read_text())
+  write_json(run / "progress.json", {**progress, "iteration": 3, "iterations": 9})
+  text = pages.render(run)
+  assert "Under way: iteration 3 of 9" in text and _data(text)["questions"] == []
+
+
 def test_a_line_that_is_being_written_is_left_out(run):
   with open(run / "metrics.jsonl", "a") as file:
     file.write('{"iteration": 3, "be')

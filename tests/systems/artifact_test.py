@@ -10,7 +10,7 @@ import pytest
 
 import jswarm
 from jswarm.run import code
-from jswarm.systems import artifact, portable, prompts, waves
+from jswarm.systems import artifact, card, portable, prompts, waves
 from jswarm.tasks.synthetic import words
 from jswarm.wiring import config as config_lib
 from jswarm.wiring import search, system
@@ -171,7 +171,7 @@ def test_no_file_that_travels_names_a_folder_of_this_machine(disk, best):
 def test_a_system_that_was_given_away_names_the_base_that_it_wants(best, tmp_path):
   gone = shutil.copytree(best, tmp_path / "gone")
   (gone / portable.HERE).unlink()
-  with pytest.raises(ValueError, match="base"):
+  with pytest.raises(ValueError, match="on the base 'base', which .* is not here: say"):
     jswarm.load_system(gone)
 
 
@@ -186,6 +186,16 @@ def test_the_card_is_one_that_the_hub_can_read(best):
   assert low <= row.metric_value <= high and row.metric_args["n"] == 5
   assert "timing" not in results
   assert data.model_name == "system"
+
+
+def test_what_the_hub_takes_for_no_repository_stands_in_the_text_alone():
+  described = {"nodes": [{"id": 0, "expert": "a", "depth": 0}], "edges": [], "end": 0}
+  described |= {"iteration": 1, "step": "role", "dev": 0.5}
+  stored = {"a": {"kind": "lora", "base": "builtin:folio/base"}, "b": {"base": "x/y"}}
+  text = card.card(described, stored, {"task": "gym:letter_counting"})
+  data = huggingface_hub.ModelCard(text).data
+  assert data.base_model == ["x/y"] and data.datasets is None
+  assert "Bases: builtin:folio/base, x/y." in text
 
 
 def test_two_bases_of_one_name_are_told_apart(tmp_path):
