@@ -45,23 +45,23 @@ def rows(
     told.update(zip(requests, replies))
     return replies
 
+  questions = evaluator.questions(examples)
+  try:
+    done = waves.run(waves.grid([job], [questions]), evaluator.terms, recall)
+  except KeyError:
+    logging.warning("calls of the final test are not at hand: no traces are kept.")
+    return []
   found, size = [], 0
-  for index, question in enumerate(evaluator.questions(examples)):
-    told.clear()
-    try:
-      (answered,) = waves.run([waves.Item(job, question)], evaluator.terms, recall)
-    except KeyError:
-      logging.warning("calls of the final test are not at hand: no traces are kept.")
-      return []
+  for index, (question, answered) in enumerate(zip(questions, done)):
     nodes = _nodes(evaluator, job, answered, told)
     for node in nodes:
       node["answers"] = answers(question, node["reply"])
-    row = {"index": index, **_asked(examples[index], question.prompt), "nodes": nodes}
-    size += sum(len(node["prompt"]) + len(node["reply"]) for node in row["nodes"])
+    size += sum(len(node["prompt"]) + len(node["reply"]) for node in nodes)
     if size > MOST_BYTES:
       logging.info("traces are kept of %d of %d questions.", index, len(examples))
       break
-    found.append(row)
+    asked = _asked(examples[index], question.prompt)
+    found.append({"index": index, **asked, "nodes": nodes})
   return found
 
 
