@@ -10,7 +10,7 @@ from typing import Any
 from absl import logging
 from markupsafe import Markup
 
-from jswarm.report import html, records, sections
+from jswarm.report import html, records, sections, spending
 
 FILE = "report.html"
 MOST_BYTES = 2_000_000  # of traced questions in a page
@@ -87,9 +87,9 @@ def _values(found: records.Records, shown: int, traced: int) -> dict[str, Any]:
     "ablations": sections.ablations(found),
     "shown": shown,
     "traced": traced,
-    "cost": sections.cost(found),
+    "cost": spending.cost(found),
     "troubles": sections.troubles(found),
-    "budget": sections.budget(found),
+    "budget": spending.budget(found),
     "settings": sections.settings(found),
     "manifest": found.manifest,
     "saved": saved,

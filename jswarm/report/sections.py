@@ -17,7 +17,6 @@ from jswarm.report.tables import LABELS
 from jswarm.systems import drawing
 
 _Z = 1.96  # of a 95 % interval
-_SPENT = ("calls", "made", "prompt_tokens", "new_tokens")
 _RIGHT = 0.5  # an answer with at least this score is shown as right
 _LONG = 400  # characters of a field's value that are shown
 
@@ -159,24 +158,6 @@ def experts(records: Records) -> dict[str, Any]:
   }
 
 
-def cost(records: Records) -> list[dict[str, Any]]:
-  """Calls, tokens and seconds of each phase, then of all."""
-  seconds = _seconds(records.timing)
-  rows, before = [], dict.fromkeys(_SPENT, 0)
-  for row in records.history:
-    t = row["iteration"]
-    name = f"iteration {t}" if t else "experts alone, first graphs"
-    rows.append(_phase(name, row, before, seconds.get(("iteration", t))))
-    before = {field: row.get(field, 0) for field in _SPENT}
-  total = records.results.get("spend")
-  if total:
-    times = next((v for k, v in seconds.items() if k[0] == "test"), None)
-    rows.append(_phase("final test", total, before, times))
-  if rows:
-    rows.append(_sum("together", rows))
-  return rows
-
-
 def troubles(records: Records) -> list[str]:
   """What went wrong, in sentences."""
   results, found = records.results, []
@@ -194,18 +175,6 @@ def troubles(records: Records) -> list[str]:
     if row["missing"]:
       found.append(f"{row['label']}: {row['missing']} questions have no score.")
   return found
-
-
-def budget(records: Records) -> list[dict[str, Any]]:
-  """Limits of the search with what was spent of each."""
-  spend = records.results.get("spend") or records.progress.get("spend") or {}
-  asking = max((row.get("asking", 0) for row in records.timing), default=None)
-  tokens = spend.get("prompt_tokens", 0) + spend.get("new_tokens", 0)
-  used = {"calls": spend.get("made"), "tokens": tokens, "seconds": asking}
-  return [
-    {"name": name, "limit": records.config.get(f"budget.{name}") or None, "used": value}
-    for name, value in used.items()
-  ]
 
 
 def settings(records: Records) -> list[tuple[str, str]]:
@@ -300,28 +269,3 @@ def _role(node, heard, end):
 def _luck(utilities, count):
   known = [u for u in utilities[: int(count)] if u is not None]
   return max(known) if known else None
-
-
-def _seconds(timing: Sequence[Mapping[str, Any]]):
-  """{(phase, iteration): (seconds, of them asking)}; a later life of a run counts."""
-  found, last = {}, None
-  for row in timing:
-    if row["phase"] != "begin" and last:
-      key = row["phase"], row["iteration"]
-      found[key] = row["at"] - last["at"], row["asking"] - last["asking"]
-    last = row
-  return found
-
-
-def _phase(name, row, before, times):
-  spent = {field: row.get(field, 0) - before[field] for field in _SPENT}
-  seconds, asking = times or (None, None)
-  return {"name": name, **spent, "seconds": seconds, "asking": asking}
-
-
-def _sum(name, rows):
-  total = {field: sum(row[field] for row in rows) for field in _SPENT}
-  for field in ("seconds", "asking"):
-    known = [row[field] for row in rows if row[field] is not None]
-    total[field] = sum(known) if known else None
-  return {"name": name, **total}

@@ -171,20 +171,15 @@ def save(
   if not processes.is_writer():
     return
   stored = portable.name_bases(partial, stored)
-  size = len(job.edges)
-  save_file(
-    {
-      "adjacency": np.asarray(system.graph.adjacency, np.float32),
-      "edges": job.edges.astype(np.uint8),
-    },
-    partial / "adjacency.safetensors",
-  )
+  adjacency = np.asarray(system.graph.adjacency, np.float32)
+  edges = job.edges.astype(np.uint8)
+  save_file({"adjacency": adjacency, "edges": edges}, partial / "adjacency.safetensors")
   write_json(
     partial / FILE,
     {
       "schema_version": SCHEMA,
       **described,
-      "num_nodes": size,
+      "num_nodes": len(job.edges),
       "experts": stored,
       "wording": dataclasses.asdict(wording),
       "limit": limit,
@@ -200,12 +195,7 @@ def save(
   if found:
     _write_found(partial, found)
   _write_sums(partial)
-  old = folder.with_name(folder.name + ".old")
-  shutil.rmtree(old, ignore_errors=True)
-  if folder.exists():
-    folder.rename(old)
-  partial.rename(folder)
-  shutil.rmtree(old, ignore_errors=True)
+  _replace(folder, partial)
 
 
 def read(folder: str | os.PathLike) -> tuple[dict[str, Any], system_lib.Job]:
@@ -240,6 +230,16 @@ def read(folder: str | os.PathLike) -> tuple[dict[str, Any], system_lib.Job]:
   return description, system_lib.Job(
     edges, depth, position, description["end"], tuple(assignment.tolist())
   )
+
+
+def _replace(folder, partial):
+  """Puts a folder that is whole in the place of an older one."""
+  old = folder.with_name(folder.name + ".old")
+  shutil.rmtree(old, ignore_errors=True)
+  if folder.exists():
+    folder.rename(old)
+  partial.rename(folder)
+  shutil.rmtree(old, ignore_errors=True)
 
 
 def _write_wording(folder, wording):

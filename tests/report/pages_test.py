@@ -13,7 +13,7 @@ import pytest
 
 from jswarm.core.files import write_json, write_jsonl
 from jswarm.report import html as html_lib
-from jswarm.report import live, pages, records, sections
+from jswarm.report import live, pages, records, sections, spending
 from tests.report import canned
 
 EVIL = '</script><script>alert(1)</script><img src=x onerror="alert(2)">'
@@ -211,7 +211,7 @@ def test_what_nodes_do_is_told_by_the_proxy_of_the_analyses(run):
 
 
 def test_the_phases_of_a_run_add_up_to_what_it_spent(run):
-  *rows, together = sections.cost(records.read(run))
+  *rows, together = spending.cost(records.read(run))
   spend = json.loads((run / "results.json").read_text())["spend"]
   assert {field: together[field] for field in spend} == spend
   assert [row["name"] for row in rows][::3] == [
