@@ -40,6 +40,7 @@ setup(
     "jinja2>=3.1.6",
     "gguf>=0.17",  # GGUF reader and dequantisation
     "huggingface-hub>=1,<3",
+    "pyyaml>=6",  # the front of model cards
     "tqdm>=4.66",
     "cmaes>=0.11",  # LoraHub's search; numpy alone
     "scipy>=1.15",  # tests of one method against another

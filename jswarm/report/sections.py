@@ -18,6 +18,7 @@ from jswarm.systems import drawing
 
 _Z = 1.96  # of a 95 % interval
 _RIGHT = 0.5  # an answer with at least this score is shown as right
+_ALIKE = 0.2  # of the longest: replies of lengths that differ by less are shown alike
 _LONG = 400  # characters of a field's value that are shown
 
 
@@ -57,13 +58,15 @@ def graph(records: Records) -> dict[str, Any]:
   role = {n: _role(n, heard[n], system["end"]) for n in name}
   lengths = [s["tokens"] for s in said.values()]
   least, most = min(lengths, default=0), max(lengths, default=0)
+  spread = most - least
   flows, edges = {}, []
   for i, j in system["edges"]:
     s = said.get(i)
     told = f"{name[i]} to {name[j]}"
     if s:
       told += f": {s['tokens']:.1f} tokens a reply"
-      weight = (s["tokens"] - least) / ((most - least) or 1)
+      alike = spread <= _ALIKE * most  # then no arrow is thicker than another
+      weight = 0.0 if alike else (s["tokens"] - least) / spread
       flows[i, j] = drawing.Flow(weight, told)
     edges.append({"from": name[i], "to": name[j], "ids": (i, j), **(s or {})})
   notes = {n: role[n] for n in name}

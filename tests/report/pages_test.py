@@ -200,6 +200,17 @@ def test_where_not_all_questions_fit_each_kind_has_its_share(run):
   assert [q["index"] for q in shown] == [0, 1, 5] and traced == 6
 
 
+def test_arrows_are_thicker_where_replies_are_longer_and_alike_where_they_are(run):
+  found = records.read(run)
+  thick = lambda: set(
+    re.findall(r'stroke-width="([\d.]+)" m', sections.graph(found)["svg"])
+  )
+  assert thick() == {"1.4"}
+  for trace in found.traces:
+    trace["nodes"][0]["tokens"][1] = 30
+  assert thick() == {"1.4", "3.2"}
+
+
 def test_what_nodes_do_is_told_by_the_proxy_of_the_analyses(run):
   """The first says nothing that can be read, the others answer for themselves."""
   found = records.read(run)
