@@ -155,3 +155,16 @@ def test_without_a_home_that_can_be_written_no_programs_are_kept(home, monkeypat
   find = unknown if home is None else lambda: pathlib.Path(home)
   monkeypatch.setattr(pathlib.Path, "home", find)
   assert cli._cache_folder() is None
+
+
+@pytest.mark.slow
+def test_an_analysis_writes_numbers_a_figure_and_what_they_say(tmp_path):
+  arguments = ("--config=configs/quickstart.py", *SMALL, f"--workdir={tmp_path}")
+  done = _launch("analyse", "--analysis=moves,jfk_noise", "--seeds=1", *arguments)
+  assert done.returncode == 0, done.stderr
+  assert "moves: Dev utility, from the first to the last iteration" in done.stdout
+  for name in ("moves", "jfk_noise"):
+    assert json.loads((tmp_path / f"{name}.json").read_text())["questions"] == 10
+    assert (tmp_path / f"{name}.svg").exists() and (tmp_path / f"{name}.md").exists()
+  done = _launch("analyse", "--analysis=gains", *arguments)
+  assert done.returncode == 65 and "--analysis='gains': allowed are" in done.stderr

@@ -48,7 +48,15 @@ def run(wanted: str, lab: Lab) -> dict[str, dict[str, Any]]:
   if wanted == "all" and lab.other is None:
     logging.warning("without --other: %s are left out.", ", ".join(NEED_OTHER))
     chosen = [name for name in chosen if name not in NEED_OTHER]
-  return {name: one(name, lab) for name in chosen}
+  if len(chosen) == 1:
+    return {chosen[0]: one(chosen[0], lab)}
+  found = {}
+  for name in chosen:  # one that fails stops no other
+    told = once.guarded({"analysis": name}, lambda: one(name, lab))
+    if isinstance(told["failed"], str):
+      told = {**told, "findings": "not made.", "failed": [told["failed"]]}
+    found[name] = told
+  return found
 
 
 def one(name: str, lab: Lab) -> dict[str, Any]:

@@ -1,5 +1,8 @@
 """Analyses of rows of searches: what a table of known numbers comes to."""
 
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 
@@ -13,6 +16,7 @@ from jswarm.analysis import (
   transfer,
   weak,
 )
+from jswarm.graphs import decode
 
 
 def test_ten_experts_make_the_four_layouts_of_the_paper():
@@ -88,6 +92,20 @@ def test_sparsity_relates_to_the_search_without_any():
   assert found[1]["calls_change"] == pytest.approx(-0.25)
   told = sparsity.findings({"settings": found})
   assert "(score -20.0 %, edges -50.0 %, calls -25.0 %)" in told
+
+
+@hypothesis_settings(max_examples=15, deadline=None, derandomize=True)
+@given(st.integers(0, 2**31), st.sampled_from((0.2, 0.6)))
+def test_a_threshold_keeps_no_smaller_edge_and_at_most_as_many_calls(seed, tau):
+  adjacency = np.random.default_rng(seed).random((6, 6)).astype(np.float32)
+  cut = decode.decode(adjacency, threshold=tau)
+  assert (adjacency[np.asarray(cut.edges)] >= tau).all()
+  # Greedy and one edge a node: without a threshold all six nodes run.
+  whole = decode.decode(adjacency)
+  assert int(cut.active.sum()) <= int(whole.active.sum()) == 6
+  assert int(cut.edges.sum()) <= int(whole.edges.sum()) == 5
+  none = decode.decode(adjacency, threshold=1.5)
+  assert not none.edges.any() and int(none.active.sum()) == 1
 
 
 def test_dropout_saves_calls_of_an_iteration_not_of_a_shorter_search():

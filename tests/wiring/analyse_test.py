@@ -193,6 +193,14 @@ def test_a_second_configuration_is_asked_for_by_name(place):
       analyse.one(name, place)
 
 
+def test_an_analysis_that_fails_stops_no_other_and_alone_it_says_why(place):
+  told = analyse.run("transfer,moves", place)
+  assert "--other" in told["transfer"]["failed"][0]
+  assert told["moves"]["failed"] == [] and "best system" in told["moves"]["findings"]
+  with pytest.raises(ValueError, match="--other"):
+    analyse.run("transfer", place)
+
+
 def test_a_folder_of_another_configuration_is_refused(place):
   other = config_lib.override(place.config, {"search.graphs": 5})
   once.claim(place.folder, place.config, "--workdir", variant="paper")
