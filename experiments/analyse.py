@@ -59,4 +59,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-  cli.launch(main, "config", "workdir", "analysis")
+  cli.launch(main, "analysis", "config", "workdir", listing="analysis")

@@ -50,4 +50,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-  cli.launch(main, "config")
+  cli.launch(main, "config", listing="baseline")

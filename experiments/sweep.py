@@ -1,7 +1,7 @@
 """The same search over several seeds, or over draws of the paper's hyperparameters.
 
   python -m experiments.sweep --config=configs/quickstart.py --seeds=10 \
-    --workdir=runs/sweep --out=docs/quickstart.md
+    --workdir=runs/sweep --out=sweep.md
 
 gives a table with paired tests.
 

@@ -10,7 +10,7 @@ __all__ = ["load_pool", "load_system", "search"]
 
 
 def __getattr__(name):
-  # On first use, so that a module like jswarm.pso does not load a tokenizer library.
+  # On first use: a module like jswarm.swarm.pso is to load no tokenizer library.
   if name in __all__:
     from jswarm import api
 

@@ -122,13 +122,30 @@ def end_on_signal() -> None:
   signal.signal(signal.SIGTERM, end)
 
 
-def launch(main: Callable[[list[str]], None], *required: str) -> None:
-  """Runs `main`; what a user can mend is printed without a traceback."""
-  flags.mark_flags_as_required(list(required))
+def launch(
+  main: Callable[[list[str]], None], *required: str, listing: str = ""
+) -> None:
+  """Runs `main`; what a user can mend is printed without a traceback.
+
+  `listing`: a flag that makes do without the required ones where it says help.
+  """
+  for name in required:
+    _require(name, listing)
   try:
     app.run(lambda argv: _guard(main, argv), flags_parser=_parse)
   except KeyboardInterrupt:
     sys.exit(130)
+
+
+def _require(name, listing):
+  if not listing or listing == name:
+    flags.mark_flag_as_required(name)
+    return
+  flags.register_multi_flags_validator(
+    [listing, name],
+    lambda given: given[listing] == "help" or given[name] is not None,
+    f"--{name} is missing.",
+  )
 
 
 class Progress:

@@ -183,10 +183,18 @@ def _gathered(leaf):
   return multihost_utils.process_allgather(leaf, tiled=True)
 
 
+def _value(text):
+  """A number, a tuple, None ...; what is none of them is a word."""
+  try:
+    return ast.literal_eval(text)
+  except (ValueError, SyntaxError):
+    return text
+
+
 def main(workdir, *arguments):
   points = [a for a in arguments if a.startswith(POINTS)]
   fields = [a.split("=", 1) for a in arguments if "=" in a]
-  changes = {k: ast.literal_eval(v) for k, v in fields}
+  changes = {k: _value(v) for k, v in fields}
   for joined in (a for a in arguments if a.startswith("join:")):
     _join(*joined.split(":")[1:], changes)
   if "tell" in arguments:

@@ -144,6 +144,16 @@ def test_a_bad_command_ends_with_one_clear_line(tmp_path, arguments, message):
   assert not (tmp_path / "w" / "results.json").exists()
 
 
+@pytest.mark.parametrize(
+  "name, flag", [("analyse", "analysis"), ("baseline", "baseline")]
+)
+def test_what_there_is_is_listed_without_a_configuration(name, flag):
+  done = _launch(name, f"--{flag}=help")
+  assert done.returncode == 0 and len(done.stdout.splitlines()) > 10
+  done = _launch(name, f"--{flag}=star")
+  assert done.returncode == 65 and "--config is missing" in done.stderr
+
+
 @pytest.mark.parametrize("home", [None, "/proc"])
 def test_without_a_home_that_can_be_written_no_programs_are_kept(home, monkeypatch):
   """As in a container whose user nobody knows, or on a read-only disk."""

@@ -280,7 +280,7 @@ def _load_adapter(spec, folder, base, allow_pickle):
   same = identity(named) == identity(spec.base)
   if last(named) and last(named) != last(spec.base) and not same:
     logging.warning(
-      "the adapter %s was made for the base %s and is put on %s, where its shapes"
+      "the adapter %s was made for the base %r and is put on %s, where its shapes"
       " fit: check that these are the same weights under two names; if not, give the"
       " expert the `base` that it was made for",
       spec.adapter,

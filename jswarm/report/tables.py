@@ -62,17 +62,19 @@ def sweep_table(runs: Sequence[Mapping[str, Any]]) -> str:
       _row(
         [
           str(results["seed"]),
-          *(f"{scores[name]:.3f}" for name in names),
-          f"{paired['difference']:+.3f}",
-          f"{paired['p']:.4f}",
+          *(_cell(scores[name]) for name in names),
+          f"{paired['difference']:+.3f}" if paired else "-",
+          f"{paired['p']:.4f}" if paired else "-",
           str(results["spend"]["made"]),
           f"{results['timing']['seconds']:.0f}",
         ]
       )
     )
-  means = np.mean([[test_scores(r)[name] for name in names] for r in runs], axis=0)
-  lines.append(_row(["mean", *(f"{m:.3f}" for m in means), "", "", "", ""]))
-  won = sum(r["system_vs_best_single"]["p"] < ALPHA for r in runs)
+  table = [[test_scores(r)[name] for name in names] for r in runs]
+  means = np.mean(np.array(table, float), axis=0).tolist()  # None is NaN, shown as -
+  lines.append(_row(["mean", *map(_cell, means), "", "", "", ""]))
+  pairs = [r["system_vs_best_single"] for r in runs]
+  won = sum(bool(pair) and pair["p"] < ALPHA for pair in pairs)
   lines.append(
     f"\nThe found system beats the best single expert in {won} of {len(runs)}"
     f" seeds (paired bootstrap over the test questions, one-sided p <"

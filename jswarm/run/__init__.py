@@ -5,6 +5,5 @@
 
 Public: session.Plan, session.Result, loop.run, checkpoint.Checkpoints.
 
-Tested elsewhere: loop, session, final_test, results, workdir, checkpoint, ledger
-in run/resume.
+Tested elsewhere: loop, session, final_test, results, workdir in run/resume.
 """

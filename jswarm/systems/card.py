@@ -117,6 +117,6 @@ def _interval(row):
 
 
 def _yaml(fields):
-  import yaml  # the hub's library brings it; a search that saves nothing needs none
+  import yaml  # here: what saves no system does without
 
   return yaml.safe_dump(clean(fields), sort_keys=False, allow_unicode=True)

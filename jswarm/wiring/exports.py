@@ -113,7 +113,8 @@ def _vllm(folder, description, out, base):
 def _hub(folder, description, out, base):
   """The system without what is true of this machine alone, ready to be uploaded."""
   del base
-  shutil.copytree(folder, out, ignore=shutil.ignore_patterns(portable.HERE))
+  here = shutil.ignore_patterns(portable.HERE)
+  shutil.copytree(folder, out, ignore=here, dirs_exist_ok=True)
   artifact.read(out)
   stored = description["experts"].values()
   local = {e["base"] for e in stored if "base" in e and "/" not in e["base"]}

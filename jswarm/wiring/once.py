@@ -90,7 +90,7 @@ def claim(
   if changed:
     lines = [f"  {k}: there {before.get(k)!r}, now {flat.get(k)!r}" for k in changed]
     raise ValueError(
-      f"{folder} holds a comparison of another configuration:\n"
+      f"{folder} holds what another configuration has made:\n"
       + "\n".join(lines)
       + f"\nName another {flag}, or the same configuration."
     )

@@ -185,7 +185,12 @@ def test_a_second_process_in_the_workdir_is_refused(tmp_path):
   [
     ["search.credit=replace", "role.method=evolution", "weight.method=evolution"],
     ["search.mode=paper", "search.dropout_r=0.3", "search.dropout_w=0.3"],
-    ["search.imprint=True", "graph.anneal=3", "graph.noise=particle"],
+    [
+      "role.method=pso",
+      "search.imprint=True",
+      "graph.anneal=3",
+      "graph.noise=particle",
+    ],
   ],
 )
 def test_every_way_to_search_resumes_to_the_same_bits(tmp_path, fields):
