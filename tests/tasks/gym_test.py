@@ -12,7 +12,7 @@ from configs import gym as gym_config
 from configs import gym_pool
 from jswarm.tasks import gym, reproducible
 from jswarm.tasks.wishes import Wishes
-from jswarm.training.pool import Source
+from jswarm.training.sources import Source
 from jswarm.wiring import config, search, training
 
 
